@@ -1,0 +1,1 @@
+"""Takes of one wearer in, a personal head out."""

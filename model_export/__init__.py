@@ -1,0 +1,1 @@
+"""Labelled images in, a checked bundle out."""

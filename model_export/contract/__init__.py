@@ -1,0 +1,54 @@
+"""What the exporter promises to the service and to calibration: names, frames, values, heads, takes, bundles."""
+
+from model_export.contract.bundle import Bundle, Golden, read_bundle, write_bundle
+from model_export.contract.errors import BundleError, ContractError, FrameError, HeadError, TakeError
+from model_export.contract.expression_units import (
+    EU_COUNT,
+    EU_INDEX,
+    EU_NAMES,
+    EU_SET_VERSION,
+    EYE_MOVEMENTS,
+    LEFT_EYE_EUS,
+    MOUTH_EUS,
+    RIGHT_EYE_EUS,
+)
+from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
+from model_export.contract.head import FEATURE_COUNT, Head, RegionHead, read_head, write_head
+from model_export.contract.take import Take, read_take, write_take
+from model_export.contract.values import ExpressionValues, RegionState, Validity
+
+__all__ = [
+    "CROP_SIZE_PX",
+    "CROP_SPAN_CM",
+    "EU_COUNT",
+    "EU_INDEX",
+    "EU_NAMES",
+    "EU_SET_VERSION",
+    "EYE_MOVEMENTS",
+    "FEATURE_COUNT",
+    "LEFT_EYE_EUS",
+    "MOUTH_EUS",
+    "RIGHT_EYE_EUS",
+    "Bundle",
+    "BundleError",
+    "Camera",
+    "ContractError",
+    "ExpressionValues",
+    "Frame",
+    "FrameError",
+    "FrameSet",
+    "Golden",
+    "Head",
+    "HeadError",
+    "RegionHead",
+    "RegionState",
+    "Take",
+    "TakeError",
+    "Validity",
+    "read_bundle",
+    "read_head",
+    "read_take",
+    "write_bundle",
+    "write_head",
+    "write_take",
+]

@@ -1,0 +1,153 @@
+"""The head: the small trainable part that turns the features of a crop into expression units.
+
+Axes: B batch, F feature, A adapter, O output. For each region, with features f:
+
+    adapted = f + relu(f @ down_FA + down_bias_A) @ up_AF        (a residual bottleneck adapter, Houlsby 2019)
+    out     = adapted @ weight_FO + bias_O                       (one fused linear layer for all EUs)
+
+Outputs of an eye region: the 12 EYE_MOVEMENTS, gaze yaw towards the temple and gaze pitch up in degrees, a confidence logit.
+Outputs of the mouth region: the 32 MOUTH_EUS, a confidence logit. An EU value is clip(out, 0, 1), a confidence sigmoid(out).
+
+Head file versions (safetensors, metadata "format": "mien-head")
+    1   tensors "<region>.<part>"; metadata version, eu_set, backbone_digest, head_version, parent, report.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from model_export.contract.errors import HeadError
+from model_export.contract.expression_units import EU_SET_VERSION, EYE_MOVEMENTS, MOUTH_EUS
+from model_export.contract.frames import Camera
+from model_export.contract.safetensors_header import read_metadata
+
+HEAD_FORMAT: Final = "mien-head"
+HEAD_VERSION: Final = 1
+FEATURE_COUNT: Final = 256
+OUTPUT_COUNT: Final = {
+    Camera.LEFT_EYE: len(EYE_MOVEMENTS) + 3,
+    Camera.RIGHT_EYE: len(EYE_MOVEMENTS) + 3,
+    Camera.MOUTH: len(MOUTH_EUS) + 1,
+}
+"""Numbers that a head gives for each region: EUs, then gaze yaw and pitch (eyes only), then the confidence logit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionHead:
+    """Adapter and fused linear layer of one region; every array is float32."""
+
+    down_FA: NDArray[np.float32]
+    down_bias_A: NDArray[np.float32]
+    up_AF: NDArray[np.float32]
+    weight_FO: NDArray[np.float32]
+    bias_O: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        adapter, output = self.down_bias_A.size, self.bias_O.size
+        expected = {
+            "down_FA": (FEATURE_COUNT, adapter),
+            "down_bias_A": (adapter,),
+            "up_AF": (adapter, FEATURE_COUNT),
+            "weight_FO": (FEATURE_COUNT, output),
+            "bias_O": (output,),
+        }
+        for name, shape in expected.items():
+            array: NDArray[np.float32] = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float32:
+                raise HeadError(f"`{name}` should be float32 {list(shape)}. Found {array.dtype} {list(array.shape)}.")
+            if not np.isfinite(array).all():
+                raise HeadError(f"`{name}` should hold finite numbers. Found NaN or infinity; fit the head again.")
+
+    def apply(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw outputs of these features: float32 [B, O], neither clipped nor squashed."""
+        hidden_BA = np.maximum(features_BF @ self.down_FA + self.down_bias_A, 0.0)
+        out_BO: NDArray[np.float32] = (features_BF + hidden_BA @ self.up_AF) @ self.weight_FO + self.bias_O
+        return out_BO
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The heads of the three regions, and where they come from."""
+
+    left_eye: RegionHead
+    right_eye: RegionHead
+    mouth: RegionHead
+    backbone_digest: str
+    """Of the backbones whose features this head reads (Bundle.backbone_digest); "" while a bundle is being made."""
+    head_version: int = 0
+    """0 is a bundle's universal head; a wearer's heads count up from 1."""
+    parent: int | None = None
+    """Version that this head was fitted from."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What held-out takes said of it; JSON values only."""
+
+    def __post_init__(self) -> None:
+        for camera in Camera:
+            found, expected = self[camera].bias_O.size, OUTPUT_COUNT[camera]
+            if found != expected:
+                raise HeadError(f"The head of {camera.label} should give {expected} outputs. Found {found}.")
+
+    def __getitem__(self, camera: Camera) -> RegionHead:
+        return (self.left_eye, self.right_eye, self.mouth)[camera]
+
+
+_PARTS: Final = tuple(part.name for part in fields(RegionHead))
+
+
+def write_head(head: Head) -> bytes:
+    """The head as a safetensors file; equal heads give equal bytes."""
+    tensors = {
+        f"{camera.label}.{part}": np.ascontiguousarray(getattr(head[camera], part))
+        for camera in Camera
+        for part in _PARTS
+    }
+    metadata = {
+        "format": HEAD_FORMAT,
+        "version": str(HEAD_VERSION),
+        "eu_set": str(EU_SET_VERSION),
+        "backbone_digest": head.backbone_digest,
+        "head_version": str(head.head_version),
+        "parent": json.dumps(head.parent),
+        "report": json.dumps(head.report, sort_keys=True),
+    }
+    return save_safetensors(tensors, metadata)
+
+
+def read_head(data: bytes) -> Head:
+    """The head in a safetensors file; raises HeadError for another format, version, EU set or shape."""
+    metadata = read_metadata(data, HeadError)
+    for key, expected in (
+        ("format", HEAD_FORMAT),
+        ("version", str(HEAD_VERSION)),
+        ("eu_set", str(EU_SET_VERSION)),
+    ):
+        if metadata.get(key) != expected:
+            raise HeadError(f"Head metadata `{key}` should be {expected!r}. Found {metadata.get(key)!r}.")
+    try:
+        tensors = load_safetensors(data)
+        regions = [RegionHead(*(tensors[f"{camera.label}.{part}"] for part in _PARTS)) for camera in Camera]
+        parent = json.loads(metadata["parent"])
+        return Head(
+            left_eye=regions[0],
+            right_eye=regions[1],
+            mouth=regions[2],
+            backbone_digest=metadata["backbone_digest"],
+            head_version=int(metadata["head_version"]),
+            parent=None if parent is None else int(parent),
+            report=dict(json.loads(metadata["report"])),
+        )
+    except KeyError as missing:
+        raise HeadError(
+            f"A head should hold {missing}. It is not in this file; export or fit the head again."
+        ) from None
+    except HeadError:
+        raise
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise HeadError(f"A head should be a whole safetensors file. Found one that cannot be read: {error}.") from None

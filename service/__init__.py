@@ -1,0 +1,1 @@
+"""Frames in, expression-unit values out."""
