@@ -9,10 +9,9 @@ Outputs of an eye region: the 12 EYE_MOVEMENTS, gaze yaw towards the temple and 
 Outputs of the mouth region: the 32 MOUTH_EUS, a confidence logit. An EU value is clip(out, 0, 1), a confidence sigmoid(out).
 
 Head file versions (safetensors, metadata "format": "mien-head")
-    1   tensors "<region>.<part>"; metadata version, eu_set, backbone_digest, head_version, parent, report.
+    1   tensors "<region>.<part>"; metadata format, version, eu_set, backbone_digest, head_version, parent, report.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -26,7 +25,7 @@ from safetensors.numpy import save as save_safetensors
 from model_export.contract.errors import HeadError
 from model_export.contract.expression_units import EU_SET_VERSION, EYE_MOVEMENTS, MOUTH_EUS
 from model_export.contract.frames import Camera
-from model_export.contract.safetensors_header import read_metadata
+from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 HEAD_FORMAT: Final = "mien-head"
 HEAD_VERSION: Final = 1
@@ -110,14 +109,14 @@ def write_head(head: Head) -> bytes:
     }
     metadata = {
         "format": HEAD_FORMAT,
-        "version": str(HEAD_VERSION),
-        "eu_set": str(EU_SET_VERSION),
+        "version": HEAD_VERSION,
+        "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
-        "head_version": str(head.head_version),
-        "parent": json.dumps(head.parent),
-        "report": json.dumps(head.report, sort_keys=True),
+        "head_version": head.head_version,
+        "parent": head.parent,
+        "report": dict(head.report),
     }
-    return save_safetensors(tensors, metadata)
+    return save_safetensors(tensors, pack_metadata(metadata))
 
 
 def read_head(data: bytes) -> Head:
@@ -125,23 +124,23 @@ def read_head(data: bytes) -> Head:
     metadata = read_metadata(data, HeadError)
     for key, expected in (
         ("format", HEAD_FORMAT),
-        ("version", str(HEAD_VERSION)),
-        ("eu_set", str(EU_SET_VERSION)),
+        ("version", HEAD_VERSION),
+        ("eu_set", EU_SET_VERSION),
     ):
         if metadata.get(key) != expected:
             raise HeadError(f"Head metadata `{key}` should be {expected!r}. Found {metadata.get(key)!r}.")
     try:
         tensors = load_safetensors(data)
         regions = [RegionHead(*(tensors[f"{camera.label}.{part}"] for part in _PARTS)) for camera in Camera]
-        parent = json.loads(metadata["parent"])
+        parent = metadata["parent"]
         return Head(
             left_eye=regions[0],
             right_eye=regions[1],
             mouth=regions[2],
-            backbone_digest=metadata["backbone_digest"],
+            backbone_digest=str(metadata["backbone_digest"]),
             head_version=int(metadata["head_version"]),
             parent=None if parent is None else int(parent),
-            report=dict(json.loads(metadata["report"])),
+            report=dict(metadata["report"]),
         )
     except KeyError as missing:
         raise HeadError(

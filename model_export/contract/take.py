@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_safetensors
 from model_export.contract.errors import TakeError
 from model_export.contract.expression_units import EU_COUNT
 from model_export.contract.frames import Camera
-from model_export.contract.safetensors_header import read_metadata
+from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 TAKE_FORMAT: Final = "mien-take"
 TAKE_VERSION: Final = 1
@@ -91,19 +91,19 @@ def write_take(take: Take) -> bytes:
     height, width = take.size_px
     metadata = {
         "format": TAKE_FORMAT,
-        "version": str(TAKE_VERSION),
+        "version": TAKE_VERSION,
         "cue": take.cue,
         "encoding": take.encoding.value,
-        "height": str(height),
-        "width": str(width),
+        "height": height,
+        "width": width,
     }
-    return save_safetensors(tensors, metadata)
+    return save_safetensors(tensors, pack_metadata(metadata))
 
 
 def read_take(data: bytes) -> Take:
     """The take in a safetensors file; raises TakeError for another format or version, or a file that is not whole."""
     metadata = read_metadata(data, TakeError)
-    for key, expected in (("format", TAKE_FORMAT), ("version", str(TAKE_VERSION))):
+    for key, expected in (("format", TAKE_FORMAT), ("version", TAKE_VERSION)):
         if metadata.get(key) != expected:
             raise TakeError(f"Take metadata `{key}` should be {expected!r}. Found {metadata.get(key)!r}.")
     try:
@@ -114,7 +114,7 @@ def read_take(data: bytes) -> Take:
             if f"{camera.label}.bytes" in tensors
         }
         return Take(
-            cue=metadata["cue"],
+            cue=str(metadata["cue"]),
             encoding=Encoding(metadata["encoding"]),
             t_ns=tensors["t_ns"],
             images=images,
