@@ -1,0 +1,135 @@
+"""Small real bundles for tests: a few convolutions instead of a trained network, everything else as in a shipped bundle.
+
+Axes: B batch, H W image, F feature, A adapter, O output.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from model_export.contract import (
+    CROP_SIZE_PX,
+    EU_NAMES,
+    FEATURE_COUNT,
+    Bundle,
+    Camera,
+    Golden,
+    Head,
+    RegionHead,
+    write_bundle,
+)
+from model_export.contract.head import OUTPUT_COUNT
+
+OPSET = 18
+
+
+def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str = "features") -> bytes:
+    """A backbone of two convolutions as ONNX: normalisation in the graph, 0.4 MMAC, its features about 0 +- 1."""
+    random = np.random.default_rng(seed)
+    weights: dict[str, NDArray[Any]] = {
+        "scale": np.array(1 / 64, np.float32),
+        "middle": np.array(2, np.float32),
+        "image_shape": np.array([-1, 1, CROP_SIZE_PX, CROP_SIZE_PX], np.int64),
+        "first": (random.standard_normal((6, 1, 4, 4)) / 2).astype(np.float32),
+        "second": (random.standard_normal((12, 6, 4, 4)) / 6).astype(np.float32),
+        "last_FF": (random.standard_normal((12 * 8 * 8, FEATURE_COUNT)) / 60).astype(np.float32),
+    }
+    steps = [
+        helper.make_node("Cast", [input_name], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["grey", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "middle"], ["centred"]),
+        helper.make_node("Reshape", ["centred", "image_shape"], ["image"]),
+        helper.make_node("Conv", ["image", "first"], ["first_out"], strides=[4, 4]),
+        helper.make_node("Relu", ["first_out"], ["first_relu"]),
+        helper.make_node("Conv", ["first_relu", "second"], ["second_out"], strides=[4, 4]),
+        helper.make_node("Relu", ["second_out"], ["second_relu"]),
+        helper.make_node("Flatten", ["second_relu"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "last_FF"], [output_name]),
+    ]
+    graph = helper.make_graph(
+        steps,
+        "backbone",
+        [helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["batch", CROP_SIZE_PX, CROP_SIZE_PX])],
+        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, ["batch", FEATURE_COUNT])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    helper.set_model_props(model, {"blendshape_names": json.dumps(list(EU_NAMES))})
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def make_region_head(camera: Camera, seed: int = 0, adapter: int = 8) -> RegionHead:
+    """A head whose EU values spread over [0, 1], whose gaze spreads over some degrees and whose confidence is high."""
+    random = np.random.default_rng([seed, int(camera is Camera.MOUTH)])
+    outputs = OUTPUT_COUNT[camera]
+    spread_O = np.full(outputs, 0.01)
+    middle_O = np.full(outputs, 0.5)
+    middle_O[-1] = 3.0
+    if camera is not Camera.MOUTH:
+        spread_O[-3:-1], middle_O[-3:-1] = 0.5, 0.0
+    return RegionHead(
+        down_FA=(random.standard_normal((FEATURE_COUNT, adapter)) / 16).astype(np.float32),
+        down_bias_A=(random.standard_normal(adapter) / 16).astype(np.float32),
+        up_AF=(random.standard_normal((adapter, FEATURE_COUNT)) / 16).astype(np.float32),
+        weight_FO=(random.standard_normal((FEATURE_COUNT, outputs)) * spread_O).astype(np.float32),
+        bias_O=middle_O.astype(np.float32),
+    )
+
+
+def make_head(seed: int = 0, *, backbone_digest: str = "", head_version: int = 0) -> Head:
+    """A head; both eyes carry the same numbers, as in a universal head."""
+    eye = make_region_head(Camera.LEFT_EYE, seed)
+    mouth = make_region_head(Camera.MOUTH, seed)
+    return Head(eye, eye, mouth, backbone_digest, head_version, parent=None if head_version == 0 else head_version - 1)
+
+
+def make_crops(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth grey crops uint8 [count, 128, 128]: blobs of light, each image different."""
+    random = np.random.default_rng(seed)
+    coarse_BHW = random.uniform(20, 230, (count, 8, 8))
+    return np.kron(coarse_BHW, np.ones((1, CROP_SIZE_PX // 8, CROP_SIZE_PX // 8))).astype(np.uint8)
+
+
+def run_backbone(model: bytes, pixels_BHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features float32 [B, 256] of a backbone, by a plain session of its own."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    features_BF: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pixels_BHW})[0]
+    return features_BF
+
+
+def make_golden(eye_onnx: bytes, mouth_onnx: bytes, head: Head, count: int = 3) -> Golden:
+    """Golden vectors as the exporter would write them."""
+    eye_pixels_BHW, mouth_pixels_BHW = make_crops(count, 1), make_crops(count, 2)
+    eye_features_BF = run_backbone(eye_onnx, eye_pixels_BHW)
+    mouth_features_BF = run_backbone(mouth_onnx, mouth_pixels_BHW)
+    return Golden(
+        eye_pixels_BHW,
+        mouth_pixels_BHW,
+        eye_features_BF,
+        mouth_features_BF,
+        head.left_eye.apply(eye_features_BF),
+        head.mouth.apply(mouth_features_BF),
+    )
+
+
+def make_bundle(folder: Path, seed: int = 0) -> Bundle:
+    """Writes a small bundle to `folder` and gives it as read back; equal seeds give equal bytes. Costs about 50 ms."""
+    eye_onnx, mouth_onnx, head = make_backbone(seed), make_backbone(seed + 1000), make_head(seed)
+    return write_bundle(
+        folder,
+        name=f"test-{seed}",
+        eye_onnx=eye_onnx,
+        mouth_onnx=mouth_onnx,
+        head=head,
+        golden=make_golden(eye_onnx, mouth_onnx, head),
+        training={"note": "random weights for tests", "seed": seed},
+    )
