@@ -1,14 +1,15 @@
 """Wire v1: frame sets and replies as little-endian bytes; pure functions on bytes, no I/O.
 
-docs/protocol.md has the byte tables with worked examples. The JSON twin is in wire_json.py, the messages as values in
-wire_messages.py; both are re-exported here.
+docs/protocol.md has the byte tables with worked examples. The JSON twin is in wire_json.py, control messages in
+wire_control.py, the messages as values in wire_messages.py; all are re-exported here.
 
 Versions (the byte after MIEN, and the subprotocols mien.v<version>.bin and mien.v<version>.json)
     1   frame sets (kind 1), replies of EU set 1 (kind 2)
 """
 
+import struct
+from math import isfinite
 from struct import Struct
-from struct import error as StructError
 from typing import Final
 
 import numpy as np
@@ -18,19 +19,22 @@ from model_export.contract.frames import Camera
 from model_export.contract.take import Encoding
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 from service.errors import ErrorCode, WireError
-from service.wire_json import (
-    decode_frames_json,
-    decode_reply_json,
+from service.wire_control import (
     encode_closing,
     encode_configure,
     encode_configured,
     encode_error,
-    encode_frames_json,
     encode_hello,
-    encode_reply_json,
     parse_control,
     parse_server_text,
     parse_text,
+)
+from service.wire_json import (
+    decode_frames_json,
+    decode_reply_json,
+    encode_frames_json,
+    encode_reply_json,
+    reply_as_dict,
 )
 from service.wire_messages import (
     DEFAULT_LIMITS,
@@ -86,6 +90,7 @@ __all__ = [
     "parse_control",
     "parse_server_text",
     "parse_text",
+    "reply_as_dict",
 ]
 
 MAGIC: Final = b"MIEN"
@@ -239,7 +244,7 @@ def encode_reply(reply: Reply) -> bytes:
             stages.filter_us,
             stages.service_us,
         )
-    except (StructError, ValueError, OverflowError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise WireError(
             ErrorCode.VALUE, "Every number of a reply should fit its field.", str(error), _DOCUMENT
         ) from None
@@ -270,9 +275,9 @@ def decode_reply(data: bytes | memoryview) -> Reply:
         raise WireError(ErrorCode.TIME, "The capture time t_ns should be 0 or more.", f"{t_ns}", _DOCUMENT, sequence)
     if max(validity) >= len(_VALIDITIES):
         raise WireError(ErrorCode.VALUE, "A validity should be 0 to 3.", f"{max(validity)}", _DOCUMENT, sequence)
-    floats = np.frombuffer(data, "<f4", offset=40)
-    gaze, values = floats[3:7].astype(np.float32), floats[18:].astype(np.float32)
-    if not np.isfinite(floats[:11]).all() or not np.isfinite(values).all():
+    gaze = np.frombuffer(data, "<f4", 4, 52).astype(np.float32)
+    values = np.frombuffer(data, "<f4", EU_COUNT, REPLY_HEADER.size).astype(np.float32)
+    if not all(map(isfinite, (*confidence, *fields[16:24]))) or not isfinite(values.sum(dtype=np.float64)):
         raise WireError(ErrorCode.VALUE, "The numbers of a reply should be finite.", "others", _DOCUMENT, sequence)
     left, right, mouth = (
         RegionState(_VALIDITIES[number], share) for number, share in zip(validity, confidence, strict=True)
