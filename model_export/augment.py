@@ -1,0 +1,181 @@
+"""What a headset may do to a crop: light, exposure, focus, sensor, slip; and crops that no one could read.
+
+Axes: H W image. Everything happens on uint8 crops, a crop costs about 0.1 ms. The geometric part also mirrors, so that
+mirroring is free.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.contract import CROP_SIZE_PX
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Ranges from which each crop's changes are drawn."""
+
+    shift: float = 0.06
+    """Largest shift either way, share of the crop."""
+    scale: float = 0.10
+    """Largest change of scale, share."""
+    rotation_deg: float = 8.0
+    """Largest rotation."""
+    spoiled: float = 0.06
+    """Share of crops made unreadable, to teach the confidence."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.shift < 0.5 and 0 <= self.scale < 1 and 0 <= self.spoiled < 1 and self.rotation_deg >= 0):
+            raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
+
+
+NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0)
+"""Crops as they are rendered."""
+
+_NOISE_SIDE: Final = 2 * CROP_SIZE_PX
+_NOISE_SIGMAS: Final = (2.0, 4.0, 7.0, 11.0)
+_NOISE_LHW: Final = np.stack(
+    [np.random.default_rng(7).normal(0, sigma, (_NOISE_SIDE, _NOISE_SIDE)).astype(np.int16) for sigma in _NOISE_SIGMAS]
+)
+"""Sensor noise, from which windows are cut: drawing it afresh for each crop would cost three times the rest."""
+
+
+def augment(
+    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool
+) -> tuple[Pixels, bool]:
+    """A changed copy of a crop, mirrored if asked, and whether it can still be read (False for a spoiled one)."""
+    if config == NO_AUGMENTATION:
+        return (np.ascontiguousarray(pixels_HW[:, ::-1]) if mirrored else pixels_HW), True
+    intact = bool(rng.random() >= config.spoiled)
+    spoil = "" if intact else str(rng.choice(_SPOILS))
+    changed_HW = _place(pixels_HW, rng, config, mirrored=mirrored, misframed=spoil == "misframed")
+    if rng.random() < 0.10:
+        _cover_a_little(changed_HW, rng)
+    if spoil == "covered":
+        changed_HW = _covered(changed_HW, rng)
+    elif spoil == "blurred":
+        changed_HW = np.asarray(cv2.GaussianBlur(changed_HW, (0, 0), float(rng.uniform(9, 20))), np.uint8)
+    elif spoil == "garbage":
+        changed_HW = _texture(rng)
+    changed_HW = _light(changed_HW, rng)
+    if spoil == "exposure":
+        changed_HW = _exposed_wrongly(changed_HW, rng)
+    return _sensor(changed_HW, rng), intact
+
+
+_SPOILS: Final = ("covered", "misframed", "blurred", "garbage", "exposure")
+
+
+def _place(
+    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool, misframed: bool
+) -> Pixels:
+    centre = (CROP_SIZE_PX - 1) / 2
+    turn, across, along, zoom = rng.uniform(-1, 1, 4)
+    angle, scale = math.radians(turn * config.rotation_deg), math.exp(zoom * math.log1p(config.scale))
+    shift_x, shift_y = across * config.shift * CROP_SIZE_PX, along * config.shift * CROP_SIZE_PX
+    if misframed:
+        kind = int(rng.integers(3))
+        if kind == 0:
+            direction = rng.uniform(0, 2 * math.pi)
+            distance = rng.uniform(0.55, 0.9) * CROP_SIZE_PX
+            shift_x, shift_y = distance * math.cos(direction), distance * math.sin(direction)
+        elif kind == 1:
+            scale = float(rng.choice([rng.uniform(0.2, 0.4), rng.uniform(3.0, 5.0)]))
+        else:
+            angle = math.radians(rng.uniform(70, 290))
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    flip = -1.0 if mirrored else 1.0
+    matrix = np.array(
+        [
+            [cos * flip, -sin, centre + shift_x - flip * cos * centre + sin * centre],
+            [sin * flip, cos, centre + shift_y - flip * sin * centre - cos * centre],
+        ]
+    )
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
+    return np.asarray(
+        cv2.warpAffine(
+            pixels_HW,
+            matrix,
+            (CROP_SIZE_PX, CROP_SIZE_PX),
+            flags=cv2.INTER_LINEAR,
+            borderMode=border,
+            borderValue=int(rng.integers(0, 60)),
+        ),
+        np.uint8,
+    )
+
+
+def _cover_a_little(pixels_HW: Pixels, rng: np.random.Generator) -> None:
+    """A patch of up to a tenth of the crop: a strand of hair, a cable, a smear on the lens."""
+    centre = rng.integers(0, CROP_SIZE_PX, 2).tolist()
+    axes = rng.integers(4, 26, 2).tolist()
+    cv2.ellipse(pixels_HW, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(0, 256)), cv2.FILLED)
+
+
+def _texture(rng: np.random.Generator) -> Pixels:
+    """A picture of nothing: smooth or fine noise about some grey."""
+    cells = int(rng.choice([2, 4, 8, 16, 64]))
+    coarse_HW = rng.normal(rng.uniform(40, 200), rng.uniform(5, 60), (cells, cells)).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse_HW, (CROP_SIZE_PX, CROP_SIZE_PX), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _covered(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """A hand, a cloth or a shut lens cap over most of the crop."""
+    over_HW, side = _texture(rng), int(rng.integers(4))
+    kept = int(rng.uniform(0, 0.3) * CROP_SIZE_PX)
+    if kept:
+        edge = (slice(0, kept), slice(CROP_SIZE_PX - kept, None))[side % 2]
+        where = (edge, slice(None)) if side < 2 else (slice(None), edge)
+        over_HW[where] = pixels_HW[where]
+    return over_HW
+
+
+def _exposed_wrongly(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """Nearly all white, or nearly all black under sensor noise."""
+    if rng.random() < 0.5:
+        percentile = float(np.percentile(pixels_HW, rng.uniform(0, 8)))
+        return np.asarray(cv2.convertScaleAbs(pixels_HW, alpha=255.0 / max(percentile, 1.0)), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(pixels_HW, alpha=float(rng.uniform(0, 0.012))), np.uint8)
+
+
+def _light(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """Gain, offset, gamma, and a slow field of illumination as from LEDs at the side."""
+    gain, gamma = math.exp(rng.uniform(-0.6, 0.45)), math.exp(rng.uniform(-0.55, 0.55))
+    curve = 255.0 * (gain * (np.arange(256) / 255.0) ** gamma + rng.uniform(-0.06, 0.10))
+    pixels_HW = np.asarray(cv2.LUT(pixels_HW, curve.clip(0, 255).astype(np.uint8)), np.uint8)
+    if rng.random() < 0.6:
+        cells = int(rng.integers(2, 5))
+        field = (128 * np.exp(rng.normal(0, rng.uniform(0.05, 0.45), (cells, cells)))).clip(20, 255).astype(np.uint8)
+        field_HW = cv2.resize(field, (CROP_SIZE_PX, CROP_SIZE_PX), interpolation=cv2.INTER_LINEAR)
+        pixels_HW = np.asarray(cv2.multiply(pixels_HW, field_HW, scale=1 / 128), np.uint8)
+    return pixels_HW
+
+
+def _sensor(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """Focus and motion blur, fewer pixels, noise, JPEG."""
+    kind = rng.random()
+    if kind < 0.25:
+        pixels_HW = np.asarray(cv2.GaussianBlur(pixels_HW, (0, 0), float(rng.uniform(0.5, 1.8))), np.uint8)
+    elif kind < 0.35:
+        length = int(rng.integers(2, 6))
+        shape = (length, 1) if rng.random() < 0.5 else (1, length)
+        pixels_HW = np.asarray(cv2.blur(pixels_HW, shape), np.uint8)
+    elif kind < 0.50:
+        side = int(rng.integers(48, 110))
+        small_HW = cv2.resize(pixels_HW, (side, side), interpolation=cv2.INTER_AREA)
+        pixels_HW = np.asarray(cv2.resize(small_HW, (CROP_SIZE_PX, CROP_SIZE_PX)), np.uint8)
+    if rng.random() < 0.5:
+        level = int(rng.integers(len(_NOISE_SIGMAS)))
+        row, column = rng.integers(0, _NOISE_SIDE - CROP_SIZE_PX, 2).tolist()
+        noise_HW = _NOISE_LHW[level, row : row + CROP_SIZE_PX, column : column + CROP_SIZE_PX]
+        pixels_HW = np.asarray(cv2.add(pixels_HW, noise_HW, dtype=cv2.CV_8U), np.uint8)
+    if rng.random() < 0.08:
+        _, packed = cv2.imencode(".jpg", pixels_HW, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
+        pixels_HW = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return pixels_HW

@@ -1,0 +1,7 @@
+"""Losses of the tasks in, the one loss to follow out."""
+
+from model_export.balancing.balancer import BALANCER_NAMES, Balancer, balancer_by_name
+from model_export.balancing.equal import EqualBalancer
+from model_export.balancing.log import LogBalancer
+
+__all__ = ["BALANCER_NAMES", "Balancer", "EqualBalancer", "LogBalancer", "balancer_by_name"]

@@ -1,0 +1,172 @@
+"""Rendered wearers as memory maps: dataset.json, the shards it lists, and their split by wearer.
+
+Axes: T frame set of a shard, H W image, E expression unit, 4 gaze (left yaw, left pitch, right yaw, right pitch).
+
+Shard versions (safetensors, metadata "format": "mien-shard"; one wearer each)
+    1   left_eye, right_eye, mouth uint8 [T, 128, 128] upright, not mirrored; values_TE float32 [T, 56] in [0, 1];
+        gaze_T4 float32 [T, 4] degrees; t_ns int64 [T]; fitting_T int32 [T].
+Dataset versions (dataset.json, "format": "mien-dataset")
+    1   config, rig_sha256, shards: file, sha256, frames, wearer_seed of each.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.contract import CROP_SIZE_PX, EU_COUNT
+from model_export.errors import DataError
+
+DATASET_VERSION: Final = 1
+SHARD_VERSION: Final = 1
+_DTYPES: Final = {"U8": np.uint8, "F32": np.float32, "I64": np.int64, "I32": np.int32}
+_MAX_HEADER_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One line of dataset.json."""
+
+    path: Path
+    sha256: str
+    frames: int
+    wearer_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One wearer's frame sets; the images are memory maps, so that processes share one copy in the page cache."""
+
+    wearer_seed: int
+    left_eye_THW: NDArray[np.uint8]
+    right_eye_THW: NDArray[np.uint8]
+    mouth_THW: NDArray[np.uint8]
+    values_TE: NDArray[np.float32]
+    """float32 in [0, 1], order of EU_NAMES: share of this wearer's own range."""
+    gaze_T4: NDArray[np.float32]
+    """Degrees: left yaw, left pitch, right yaw, right pitch; yaw positive towards the wearer's left, pitch up."""
+
+    def __len__(self) -> int:
+        return len(self.values_TE)
+
+
+def _read_dataset(folder: Path) -> dict[str, Any]:
+    path = folder / "dataset.json"
+    try:
+        dataset = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{folder} should hold dataset.json, which `mien render` writes last. Found: {error.strerror}. "
+            "Let the rendering finish; it resumes where it stopped."
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{path} should be JSON. Found: {error}.") from None
+    found = (dataset.get("format"), dataset.get("version")) if isinstance(dataset, dict) else None
+    if found != ("mien-dataset", DATASET_VERSION):
+        raise DataError(f"{path} should be of format ('mien-dataset', {DATASET_VERSION}). Found {found}.")
+    return dict(dataset)
+
+
+def dataset_config(folder: Path) -> Any:
+    """How the wearers in `folder` were rendered, as dataset.json says; JSON values."""
+    return _read_dataset(folder).get("config")
+
+
+def list_shards(folder: Path) -> tuple[ShardEntry, ...]:
+    """The shards that `folder`/dataset.json lists, in its order; raises DataError."""
+    dataset = _read_dataset(folder)
+    entries = tuple(
+        ShardEntry(folder / entry["file"], str(entry["sha256"]), int(entry["frames"]), int(entry["wearer_seed"]))
+        for entry in dataset.get("shards", ())
+    )
+    if not entries:
+        raise DataError(f"{folder / 'dataset.json'} should list one or more shards. Found none.")
+    return entries
+
+
+def open_shard(entry: ShardEntry) -> Shard:
+    """The shard as memory maps; checks format, shapes and types, not the digest (see `check_digest`)."""
+    try:
+        with entry.path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size)) if size <= _MAX_HEADER_BYTES else {}
+        data = np.memmap(entry.path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{entry.path} should be a shard in safetensors form. Found: {error}.") from None
+    metadata = header.pop("__metadata__", {})
+    found = (metadata.get("format"), metadata.get("version"))
+    if found != ("mien-shard", str(SHARD_VERSION)):
+        raise DataError(f"{entry.path} should be of format ('mien-shard', '{SHARD_VERSION}'). Found {found}.")
+    image = (entry.frames, CROP_SIZE_PX, CROP_SIZE_PX)
+    return Shard(
+        entry.wearer_seed,
+        _tensor(entry, header, data, size, "left_eye", image, "U8"),
+        _tensor(entry, header, data, size, "right_eye", image, "U8"),
+        _tensor(entry, header, data, size, "mouth", image, "U8"),
+        np.array(_tensor(entry, header, data, size, "values_TE", (entry.frames, EU_COUNT), "F32")),
+        np.array(_tensor(entry, header, data, size, "gaze_T4", (entry.frames, 4), "F32")),
+    )
+
+
+def _tensor(
+    entry: ShardEntry,
+    header: dict[str, Any],
+    data: NDArray[np.uint8],
+    header_bytes: int,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+) -> NDArray[Any]:
+    found = header.get(name, {})
+    if found.get("dtype") != dtype or tuple(found.get("shape", ())) != shape:
+        raise DataError(
+            f"`{name}` of {entry.path} should be {dtype} {list(shape)}. "
+            f"Found {found.get('dtype')} {found.get('shape')}. Render this wearer again."
+        )
+    first, last = (8 + header_bytes + int(offset) for offset in found["data_offsets"])
+    count = int(np.prod(shape)) * np.dtype(_DTYPES[dtype]).itemsize
+    if last - first != count or last > len(data):
+        raise DataError(f"{entry.path} is cut off: `{name}` should end at byte {last}. Found {len(data)} bytes.")
+    return np.frombuffer(data, _DTYPES[dtype], int(np.prod(shape)), first).reshape(shape)
+
+
+def check_digest(entry: ShardEntry) -> None:
+    """Reads the whole shard; raises DataError when it is not the one that dataset.json lists."""
+    with entry.path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != entry.sha256:
+        raise DataError(
+            f"{entry.path} should have sha256 {entry.sha256[:12]}. Found {found[:12]}. Render this wearer again."
+        )
+
+
+def data_digest(entries: Sequence[ShardEntry]) -> str:
+    """sha256 over the digests of these shards: which data a network has seen."""
+    return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+
+
+def split_wearers(
+    entries: Sequence[ShardEntry], held_out: float
+) -> tuple[tuple[ShardEntry, ...], tuple[ShardEntry, ...]]:
+    """Shards to train on and shards of other wearers to judge on; a wearer is never in both.
+
+    Wearers are ordered by a hash of their seed, and the first `held_out` share of them, at least one, is held out: the
+    same wearers in every run. 0 holds out none.
+    """
+    if not 0 <= held_out < 1:
+        raise DataError(f"`held_out` should be a share in [0, 1). Found {held_out}.")
+    if held_out == 0:
+        return tuple(entries), ()
+    wearers = sorted({entry.wearer_seed for entry in entries}, key=lambda seed: hashlib.sha256(b"%d" % seed).digest())
+    if len(wearers) < 2:
+        raise DataError(f"Holding out a wearer needs 2 wearers or more. Found {len(wearers)}. Render more.")
+    unseen = set(wearers[: min(max(1, round(held_out * len(wearers))), len(wearers) - 1)])
+    return (
+        tuple(entry for entry in entries if entry.wearer_seed not in unseen),
+        tuple(entry for entry in entries if entry.wearer_seed in unseen),
+    )

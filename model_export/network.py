@@ -1,0 +1,229 @@
+"""The network: an eye and a mouth backbone from crops to features, and the universal heads on top.
+
+Axes: B batch, H W image, C channel, G grid, F feature, A adapter, O head output.
+
+Both backbones are plain convolution nets: a stem of stride 4, stages at 16x16 and 8x8, and a narrow 8x8 map that is
+flattened, not averaged, because where lids and lips are is the answer. Dense 3x3 convolutions at low resolution reach three
+quarters of a core's peak in onnxruntime; depthwise ones, squeeze-excitation and normalisation after the stem were slower
+for the same accuracy budget (docs/experiments.md). Every batch norm is folded away at export.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, FEATURE_COUNT, MOUTH_EUS, Head, RegionHead
+
+ADAPTER_COUNT: Final = 16
+"""Width of a head's bottleneck."""
+EYE_EU_COUNT: Final = len(EYE_MOVEMENTS)
+MOUTH_EU_COUNT: Final = len(MOUTH_EUS)
+GAZE_SCALE_DEG: Final = 10.0
+"""A gaze output of 1 inside training stands for so many degrees; folded into the head's last layer on the way out."""
+GRID: Final = 8
+"""Side of the last feature map."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig:
+    """Widths and depths of one backbone."""
+
+    stem: int = 24
+    """Channels at 32x32."""
+    middle: int = 32
+    """Channels at 16x16."""
+    middle_blocks: int = 1
+    """Residual 3x3 convolutions at 16x16."""
+    top: int = 64
+    """Channels at 8x8."""
+    top_blocks: int = 1
+    """Residual 3x3 convolutions at 8x8."""
+    flat: int = 12
+    """Channels of the 8x8 map that is flattened."""
+
+    def __post_init__(self) -> None:
+        widths = (self.stem, self.middle, self.top, self.flat)
+        if min(widths) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
+            raise ValueError(f"Widths should be 1 or more and depths 0 or more. Found {self}.")
+
+
+EYE_BACKBONE: Final = BackboneConfig()
+MOUTH_BACKBONE: Final = BackboneConfig(middle=40, top_blocks=2)
+"""More channels where 32 EUs meet in one picture."""
+
+
+def _gaussian_windows(size: int, grid: int, sigma_px: float) -> Tensor:
+    """Rows of Gaussian windows at grid points, each with sum 1: averages of a line of pixels."""
+    centres_G = (torch.arange(grid) + 0.5) * size / grid
+    weights_GH = torch.exp(-0.5 * ((torch.arange(size) + 0.5 - centres_G[:, None]) / sigma_px) ** 2)
+    return weights_GH / weights_GH.sum(1, keepdim=True)
+
+
+def _linear_interpolation(size: int, grid: int) -> Tensor:
+    """Linear interpolation from grid points back to a line of pixels."""
+    position_H = ((torch.arange(size) + 0.5) * grid / size - 0.5).clamp(0, grid - 1)
+    lower_H = position_H.floor().long().clamp(max=grid - 2)
+    weights_HG = torch.zeros(size, grid)
+    weights_HG[torch.arange(size), lower_H] = 1 - (position_H - lower_H)
+    weights_HG[torch.arange(size), lower_H + 1] = position_H - lower_H
+    return weights_HG
+
+
+class LocalStandardisation(nn.Module):
+    """Grey values minus their local mean, over their local standard deviation; has no parameters.
+
+    z = clamp((x - m) / sqrt(v + 0.05 mean(v) + 4), -4, 4), with m and v mean and variance under Gaussian windows of
+    14 px (a tenth of the crop) on a 16x16 grid, interpolated. Gain and offset of the exposure cancel, gamma and slow
+    illumination gradients nearly so; 4 grey values squared keep sensor noise of flat skin from being blown up.
+    Windows and interpolation are separable, hence plain matrix products: 0.1 ms in onnxruntime, where average pooling
+    with as wide a window took 0.26 ms.
+    """
+
+    down_GH: Tensor
+    down_GH_transposed: Tensor
+    up_HG: Tensor
+    up_HG_transposed: Tensor
+
+    def __init__(self, grid: int = 16, sigma_px: float = 14.0) -> None:
+        super().__init__()
+        for name, matrix in (
+            ("down_GH", _gaussian_windows(CROP_SIZE_PX, grid, sigma_px)),
+            ("up_HG", _linear_interpolation(CROP_SIZE_PX, grid)),
+        ):
+            self.register_buffer(name, matrix, persistent=False)
+            self.register_buffer(name + "_transposed", matrix.T.contiguous(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, pixels_BHW: Tensor) -> Tensor:
+        """uint8 [B, 128, 128] -> float32 [B, 1, 128, 128]."""
+        x_BHW = pixels_BHW.float()
+        x_BHW = x_BHW - x_BHW.mean((1, 2), keepdim=True)
+        mean_BGG = self.down_GH @ (x_BHW @ self.down_GH_transposed)
+        variance_BGG = (self.down_GH @ ((x_BHW * x_BHW) @ self.down_GH_transposed) - mean_BGG * mean_BGG).clamp(min=0)
+        inverse_BGG = torch.rsqrt(variance_BGG + 0.05 * variance_BGG.mean((1, 2), keepdim=True) + 4.0)
+        mean_BHW = self.up_HG @ (mean_BGG @ self.up_HG_transposed)
+        inverse_BHW = self.up_HG @ (inverse_BGG @ self.up_HG_transposed)
+        return ((x_BHW - mean_BHW) * inverse_BHW).clamp(-4, 4)[:, None]
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU; adds its input when `residual`."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1, *, residual: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, size, stride, (size - stride + 1) // 2, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.residual = residual
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """float32 [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
+        y_BCHW = torch.relu_(self.norm(self.conv(x_BCHW)))
+        return x_BCHW + y_BCHW if self.residual else y_BCHW
+
+
+class Backbone(nn.Module):
+    """uint8 crops [B, 128, 128] -> float32 features [B, 256], none negative."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.standardise = LocalStandardisation()
+        self.blocks = nn.Sequential(
+            ConvBlock(1, config.stem, 8, 4),
+            ConvBlock(config.stem, config.middle, 3, 2),
+            *(ConvBlock(config.middle, config.middle, residual=True) for _ in range(config.middle_blocks)),
+            ConvBlock(config.middle, config.top, 3, 2),
+            *(ConvBlock(config.top, config.top, residual=True) for _ in range(config.top_blocks)),
+            ConvBlock(config.top, config.flat, 1),
+        )
+        self.linear = nn.Linear(config.flat * GRID * GRID, FEATURE_COUNT, bias=False)
+        self.norm: nn.Module = nn.BatchNorm1d(FEATURE_COUNT)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features of these crops; `pixels` is the name of the exported input."""
+        map_BCHW = self.blocks(self.standardise(pixels))
+        return torch.relu(self.norm(self.linear(map_BCHW.flatten(1))))
+
+
+class HeadModule(nn.Module):
+    """One region's head in torch; `to_region_head` gives the same arithmetic in numpy."""
+
+    scale_O: Tensor
+
+    def __init__(self, outputs: int, adapter: int = ADAPTER_COUNT) -> None:
+        super().__init__()
+        self.down_FA = nn.Parameter(torch.randn(FEATURE_COUNT, adapter) / FEATURE_COUNT**0.5)
+        self.down_bias_A = nn.Parameter(torch.zeros(adapter))
+        self.up_AF = nn.Parameter(torch.zeros(adapter, FEATURE_COUNT))
+        self.weight_FO = nn.Parameter(torch.randn(FEATURE_COUNT, outputs) * 0.1 / FEATURE_COUNT**0.5)
+        self.bias_O = nn.Parameter(torch.zeros(outputs))
+        scale_O = torch.ones(outputs)
+        if outputs == EYE_EU_COUNT + 3:
+            scale_O[EYE_EU_COUNT : EYE_EU_COUNT + 2] = GAZE_SCALE_DEG
+        self.register_buffer("scale_O", scale_O, persistent=False)
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """Raw outputs [B, O]."""
+        hidden_BA = torch.relu(features_BF @ self.down_FA + self.down_bias_A)
+        adapted_BF = features_BF + hidden_BA @ self.up_AF
+        return (adapted_BF @ self.weight_FO + self.bias_O) * self.scale_O
+
+    def to_region_head(self) -> RegionHead:
+        """The head's numbers for numpy, the gaze scale folded into the last layer."""
+        parts = (
+            self.down_FA,
+            self.down_bias_A,
+            self.up_AF,
+            self.weight_FO * self.scale_O,
+            self.bias_O * self.scale_O,
+        )
+        return RegionHead(*(np.ascontiguousarray(part.detach().cpu().numpy(), np.float32) for part in parts))
+
+
+class ExpressionNetwork(nn.Module):
+    """Both backbones with their universal heads: what training updates."""
+
+    def __init__(self, eye: BackboneConfig = EYE_BACKBONE, mouth: BackboneConfig = MOUTH_BACKBONE) -> None:
+        super().__init__()
+        self.eye = Backbone(eye)
+        self.mouth = Backbone(mouth)
+        self.eye_head = HeadModule(EYE_EU_COUNT + 3)
+        self.mouth_head = HeadModule(MOUTH_EU_COUNT + 1)
+
+    def forward(self, eye_pixels_BHW: Tensor, mouth_pixels_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw outputs [B, 15] of eye crops (right eyes mirrored) and [B, 33] of mouth crops, gaze in degrees."""
+        return self.eye_head(self.eye(eye_pixels_BHW)), self.mouth_head(self.mouth(mouth_pixels_BHW))
+
+    def to_head(self) -> Head:
+        """The universal head; both eyes carry the same numbers because both are seen as left eyes."""
+        eye = self.eye_head.to_region_head()
+        return Head(left_eye=eye, right_eye=eye, mouth=self.mouth_head.to_region_head(), backbone_digest="")
+
+
+def folded(backbone: Backbone) -> Backbone:
+    """A copy for inference whose batch norms are folded into the layers before them; same features."""
+    result = copy.deepcopy(backbone).eval()
+    for block in result.blocks:
+        if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
+            block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
+    if isinstance(result.norm, nn.BatchNorm1d):
+        result.linear, result.norm = fuse_linear_bn_eval(result.linear, result.norm), nn.Identity()
+    return result
+
+
+def convolution_flops(config: BackboneConfig) -> int:
+    """Floating point operations (2 x multiply-accumulates) of one crop, convolutions and linear layer."""
+    layers = (
+        (1 * 64, config.stem, 32),
+        (config.stem * 9, config.middle, 16),
+        *[(config.middle * 9, config.middle, 16)] * config.middle_blocks,
+        (config.middle * 9, config.top, 8),
+        *[(config.top * 9, config.top, 8)] * config.top_blocks,
+        (config.top, config.flat, 8),
+        (config.flat * GRID * GRID, FEATURE_COUNT, 1),
+    )
+    return sum(2 * inputs * outputs * side * side for inputs, outputs, side in layers)

@@ -1,0 +1,301 @@
+"""Training: one visible loop from shards of rendered wearers to averaged weights.
+
+Axes: E task (losses.TASK_NAMES), T frame, B crop.
+
+Under torchrun each process takes its own batches, gradients are averaged (DistributedDataParallel; gloo on CPU, nccl on
+CUDA), and rank 0 alone writes. A run can be killed at any time and resumed: batches depend on seed, step and rank only.
+"""
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model_export.augment import NO_AUGMENTATION, AugmentConfig
+from model_export.balancing import balancer_by_name
+from model_export.batches import BatchSource, batches
+from model_export.checkpoint import (
+    CHECKPOINT_FILE,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Progress,
+    RunState,
+    code_revision,
+    read_checkpoint,
+    write_checkpoint,
+    write_file,
+)
+from model_export.data import ShardEntry, check_digest, data_digest, dataset_config, list_shards, split_wearers
+from model_export.errors import TrainingError
+from model_export.losses import losses
+from model_export.metrics import pearson
+from model_export.network import (
+    EYE_BACKBONE,
+    EYE_EU_COUNT,
+    MOUTH_BACKBONE,
+    MOUTH_EU_COUNT,
+    BackboneConfig,
+    ExpressionNetwork,
+)
+from model_export.processes import mean_over_ranks, require_same_everywhere, shared_clock, this_place
+from model_export.run_log import RunLog
+
+RUN_FORMAT: Final = "mien-run"
+RUN_VERSION: Final = 1
+_WARM_UP: Final = 0.03
+"""Share of the run in which the learning rate rises."""
+_LAST_RATE: Final = 0.005
+"""Learning rate at the end, share of its peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """What a run is; two runs with equal configuration and data give the same weights on one machine."""
+
+    data: Path
+    """Folder with dataset.json and the shards."""
+    out: Path
+    """Run folder: checkpoint, log, weights, record."""
+    epochs: float | None = 20.0
+    """Passes over the training wearers; None when `minutes` is given."""
+    minutes: float | None = None
+    """Wall-clock budget; the schedule follows the clock, so such a run does not repeat to the bit."""
+    batch: int = 64
+    """Frame sets a step and process: twice as many eye crops, as many mouth crops."""
+    balancer: str = "equal"
+    """Name in balancing.BALANCER_NAMES."""
+    seed: int = 0
+    """Of initial weights, order and augmentation."""
+    held_out: float = 0.1
+    """Share of the wearers kept unseen for judging."""
+    learning_rate: float = 3e-3
+    """AdamW's, at its peak."""
+    weight_decay: float = 0.02
+    """AdamW's, on matrices and kernels only."""
+    gradient_limit: float = 5.0
+    """Largest norm of the gradient."""
+    average_horizon: float = 0.999
+    """Decay of the averaged weights, once the run is long enough."""
+    eye: BackboneConfig = EYE_BACKBONE
+    """Eye backbone."""
+    mouth: BackboneConfig = MOUTH_BACKBONE
+    """Mouth backbone."""
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
+    """What happens to crops in training."""
+    workers: int = 0
+    """Processes that make batches; 0 makes them in the training process, best on two cores."""
+    threads: int = 1
+    """Threads of each training process on the CPU."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    resume: bool = False
+    """Go on from the checkpoint in `out`, if there is one."""
+    checkpoint_s: float = 60.0
+    """Seconds between checkpoints."""
+    checkpoint_steps: int = 500
+    """Steps between checkpoints."""
+    judgements: int = 8
+    """How many times a run is judged on unseen wearers on the way."""
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            raise TrainingError(f"Give either epochs or minutes. Found {self.epochs} and {self.minutes}.")
+        for name in ("batch", "threads", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"`{name}` should be 1 or more. Found {getattr(self, name)}.")
+        if self.batch < 2:
+            raise TrainingError("`batch` should be 2 or more, because batch norm needs a spread. Found 1.")
+        if (self.epochs or self.minutes or 0) <= 0 or self.learning_rate <= 0:
+            raise TrainingError("Epochs, minutes and the learning rate should be above 0.")
+        balancer_by_name(self.balancer)
+
+    def essence(self) -> dict[str, Any]:
+        """What decides the weights, as JSON values: not where files lie, not how the work is spread over threads."""
+        aside = {"data", "out", "workers", "threads", "device", "resume"}
+        aside |= {"checkpoint_s", "checkpoint_steps", "judgements"}
+        kept = {name: value for name, value in asdict(self).items() if name not in aside}
+        return dict(json.loads(json.dumps(kept, default=str)))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a finished run says of itself."""
+
+    steps: int
+    elapsed_s: float
+    crops_per_s: float
+    """Crops trained on a second, over all processes, since this start."""
+    loss: float | None
+    """Mean of the tasks' losses, unbalanced, at the last step; None when this start had nothing left to do."""
+    unseen_r: float | None
+    """Mean Pearson r over the EUs on wearers never seen; None when none were held out."""
+    weights_sha256: str
+
+
+def learning_rate(done: float, peak: float) -> float:
+    """The rate when `done` of the run (0 to 1) lies behind: linear warm-up, then half a cosine."""
+    warm = min(1.0, (done + 1e-4) / _WARM_UP)
+    return peak * warm * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, step: int, horizon: float) -> None:
+    """Moves the averaged weights (and batch statistics) a little towards the network's."""
+    rate = 1 - min(horizon, (1 + step) / (10 + step))
+    for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if slow.dtype.is_floating_point:
+            slow.lerp_(fast, rate)
+        else:
+            slow.copy_(fast)
+
+
+def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one visible loop, not a framework
+    """Trains until the epochs or minutes are over; writes weights.safetensors and training.json into `config.out`.
+
+    None in the processes of a run whose rank is not 0. A finished run that is resumed only says its result again.
+    """
+    with this_place(config.device, config.threads) as place:
+        entries, unseen = split_wearers(list_shards(config.data), config.held_out)
+        if place.rank == 0:
+            config.out.mkdir(parents=True, exist_ok=True)
+            for entry in (*entries, *unseen):
+                check_digest(entry)
+        torch.manual_seed(config.seed)
+        network = ExpressionNetwork(config.eye, config.mouth).to(place.device)
+        # twice as fast as rows of pixels for convolutions on a CPU; torch has no type for this argument
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(network).eval()
+        model = DistributedDataParallel(network) if place.ranks > 1 else network
+        optimiser, balancer = _optimiser(network, config), balancer_by_name(config.balancer)
+        source = BatchSource(
+            entries, config.batch, config.augmentation, seed=config.seed, rank=place.rank, ranks=place.ranks
+        )
+        essence = config.essence() | {"ranks": place.ranks, "data_sha256": data_digest(entries)}
+        state = RunState(essence, network, average, optimiser, balancer)
+        start = Progress()
+        if config.resume and (config.out / CHECKPOINT_FILE).exists():
+            start = read_checkpoint(config.out, state)
+        steps = None if config.epochs is None else max(1, round(config.epochs * source.steps_per_epoch))
+        elapsed_s = shared_clock(place, start.elapsed_s)
+        step, now_s, stored_s, judged = start.step, start.elapsed_s, start.elapsed_s, 0.0
+        crops = 3 * config.batch * place.ranks
+        losses_E: Tensor | None = None
+        with RunLog(config.out, start.step, steps, config.minutes, quiet=place.rank > 0) as log:
+            for batch in batches(source, start.step, config.workers):
+                now_s = elapsed_s()
+                done = step / steps if steps else now_s / (60 * (config.minutes or 1))
+                if done >= 1:
+                    break
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(done, config.learning_rate)
+
+                batch_there = batch.to(place.device)
+                eye_out_BO, mouth_out_BO = model(batch_there.eye_pixels_BHW, batch_there.mouth_pixels_BHW)
+                losses_E = losses(eye_out_BO, mouth_out_BO, batch_there)
+                balancer.update(mean_over_ranks(losses_E.detach(), place))
+                loss = balancer(losses_E)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_limit)
+                if not norm.isfinite():
+                    raise TrainingError(
+                        f"The gradient should be finite. Found {norm.item()} at step {step}. Lower the learning rate."
+                    )
+                optimiser.step()
+                _follow(average, network, step, config.average_horizon)
+                step += 1
+
+                if place.rank == 0:
+                    log.note(step, now_s, crops, learning_rate(done, config.learning_rate), losses_E.detach())
+                    if unseen and done - judged >= 1 / config.judgements:
+                        judged = done
+                        log.say(step=step, elapsed_s=now_s, unseen_r=unseen_pearson(average, unseen, place.device))
+                    if step % config.checkpoint_steps == 0 or now_s - stored_s >= config.checkpoint_s:
+                        stored_s = now_s
+                        write_checkpoint(config.out, Progress(step, now_s), state)
+            require_same_everywhere(network, place)
+            if place.rank > 0:
+                return None
+            write_checkpoint(config.out, Progress(step, now_s), state)
+            unseen_r = unseen_pearson(average, unseen, place.device) if unseen else None
+            log.say(step=step, elapsed_s=now_s, unseen_r=unseen_r)
+        weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()})
+        result = TrainResult(
+            steps=step,
+            elapsed_s=now_s,
+            crops_per_s=(step - start.step) * crops / max(now_s - start.elapsed_s, 1e-9),
+            loss=None if losses_E is None else float(losses_E.detach().mean()),
+            unseen_r=unseen_r,
+            weights_sha256=hashlib.sha256(weights).hexdigest(),
+        )
+        write_file(config.out / WEIGHTS_FILE, weights)
+        write_file(config.out / RECORD_FILE, _record(config, essence, entries, unseen, result))
+        return result
+
+
+def _record(
+    config: TrainConfig,
+    essence: dict[str, Any],
+    entries: Sequence[ShardEntry],
+    unseen: Sequence[ShardEntry],
+    result: TrainResult,
+) -> bytes:
+    """training.json: what stands next to the weights."""
+    record = {
+        "format": RUN_FORMAT,
+        "version": RUN_VERSION,
+        "config": essence,
+        "data": {
+            "sha256": data_digest(entries),
+            "shards": len(entries),
+            "frame_sets": sum(entry.frames for entry in entries),
+            "trained_wearers": sorted({entry.wearer_seed for entry in entries}),
+            "held_out_wearers": sorted({entry.wearer_seed for entry in unseen}),
+            "held_out_sha256": data_digest(unseen),
+            "render_config": dataset_config(config.data),
+        },
+        "result": asdict(result),
+        "code_revision": code_revision(),
+        "torch": torch.__version__,
+    }
+    return (json.dumps(record, indent=1) + "\n").encode()
+
+
+@torch.no_grad()
+def unseen_pearson(
+    network: ExpressionNetwork, entries: Sequence[ShardEntry], device: torch.device, most: int = 2048
+) -> float:
+    """Mean Pearson r over all 56 EUs on crops as rendered, at most `most` frame sets spread over the shards."""
+    network.eval()
+    source = BatchSource(entries, min(128, sum(entry.frames for entry in entries)), NO_AUGMENTATION, seed=0)
+    estimates: list[NDArray[np.float32]] = []
+    truths: list[NDArray[np.float32]] = []
+    for step in range(min(most // 128 + 1, source.steps_per_epoch)):
+        batch = source[step].to(device)
+        eye_out_BO, mouth_out_BO = network(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
+        for rows, eye_BE, mouth_BE in (
+            (estimates, eye_out_BO[:, :EYE_EU_COUNT], mouth_out_BO[:, :MOUTH_EU_COUNT]),
+            (truths, batch.eye_values_BE, batch.mouth_values_BE),
+        ):
+            rows.append(torch.cat([*eye_BE.chunk(2), mouth_BE], 1).clamp(0, 1).cpu().numpy())
+    return float(np.nanmean(pearson(np.concatenate(estimates), np.concatenate(truths))))
