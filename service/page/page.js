@@ -1,0 +1,113 @@
+// The live page: one read-only WebSocket, the newest answer kept, drawn once a screen refresh.
+
+import { Bars, Cameras, Gaze, Timing } from "./draw.js";
+import { decodeAnswer } from "./message.js";
+
+const PROTOCOL = "mien.watch.v1";
+const RETRY_MS = [500, 1000, 2000, 4000];
+
+const cameras = new Cameras();
+const gaze = new Gaze();
+const timing = new Timing();
+let bars = null;
+let socket = null;
+let newest = null; // the answer that waits to be drawn; older ones are never drawn
+let watching = null;
+let retries = 0;
+
+const byId = (id) => document.getElementById(id);
+const chosen = () => byId("chooser").value;
+const digits = (value, places) => (value === null || value === undefined ? "–" : value.toFixed(places));
+
+function setState(state, text) {
+  if (document.body.dataset.state !== state) document.body.dataset.state = state;
+  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
+  byId("empty").hidden = state !== "empty";
+}
+
+function connect() {
+  const address = new URL("/v1/watch", location.href);
+  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  if (chosen()) address.searchParams.set("connection", chosen());
+  const opened = new WebSocket(address, PROTOCOL);
+  opened.binaryType = "arraybuffer";
+  opened.onmessage = ({ data }) => {
+    if (opened !== socket) return;
+    retries = 0;
+    if (typeof data === "string") onText(JSON.parse(data));
+    else newest = decodeAnswer(data);
+  };
+  opened.onclose = ({ reason }) => {
+    if (opened !== socket) return;
+    const wait = RETRY_MS[Math.min(retries, RETRY_MS.length - 1)];
+    retries += 1;
+    newest = null;
+    setState("lost", `${reason || "Connection lost."} Trying again in ${wait / 1000} s`);
+    setTimeout(() => opened === socket && connect(), wait);
+  };
+  socket = opened;
+}
+
+function onText(message) {
+  if (message.type === "hello") onHello(message);
+  else if (message.type === "status") onStatus(message);
+}
+
+function onHello({ eu_names: names, bundle }) {
+  bars ??= new Bars(names); // names of an EU set never change; another set comes with another page
+  byId("bundle").textContent = `${bundle.name} · ${bundle.digest.slice(0, 8)}`;
+  byId("bundle").title = bundle.digest;
+}
+
+function onStatus({ connections, watching: number }) {
+  if (number !== watching) {
+    watching = number;
+    timing.reset();
+  }
+  fillChooser(connections);
+  const headset = connections.find(({ id }) => id === watching);
+  if (headset === undefined) {
+    if (chosen() && connections.length) setState("waiting", `headset ${chosen()} has left; choose another one`);
+    else setState("empty", "no headset");
+    return;
+  }
+  if (headset.active) setState("live", "live");
+  else setState("waiting", "the headset is silent");
+  byId("p50").textContent = digits(headset.latency_ms.p50, 2);
+  byId("p99").textContent = digits(headset.latency_ms.p99, 2);
+  byId("rate").textContent = digits(headset.rate_hz, 0);
+  byId("wearer").textContent = headset.wearer;
+  byId("head").textContent = headset.head_version === 0 ? "universal" : headset.head_version === null ? "–" : `version ${headset.head_version}`;
+}
+
+function fillChooser(connections) {
+  const chooser = byId("chooser");
+  const options = [["", "newest active"], ...connections.map(({ id, wearer }) => [String(id), `${id} · ${wearer}`])];
+  if (chosen() && !options.some(([value]) => value === chosen())) options.push([chosen(), `${chosen()} · has left`]);
+  const shown = Array.from(chooser.options, ({ value, text }) => `${value} ${text}`).join();
+  if (shown === options.map(([value, text]) => `${value} ${text}`).join()) return;
+  const selected = chosen();
+  chooser.replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === selected)));
+}
+
+function draw(now) {
+  if (newest !== null && bars !== null) {
+    const answer = newest;
+    newest = null;
+    bars.draw(answer);
+    cameras.draw(answer);
+    gaze.draw(answer);
+    timing.draw(answer, now);
+  }
+  requestAnimationFrame(draw);
+}
+
+byId("stream-address").textContent = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`;
+byId("chooser").addEventListener("change", () => {
+  timing.reset();
+  const previous = socket;
+  connect();
+  previous?.close();
+});
+connect();
+requestAnimationFrame(draw);
