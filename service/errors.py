@@ -3,7 +3,10 @@
 ServiceError
 ├── WireError       a message of a client that is refused; travels back to it as {"type": "error", ...}
 ├── RequestError    an HTTP request or a WebSocket handshake that is refused; answered with a status and {"error": {...}}
-└── SettingsError   a setting that cannot be; the service does not start
+├── SettingsError   a setting that cannot be; the service does not start
+└── ClientError     a client without its service; raised by service.client only
+    ├── UnreachableError    nobody answers at the address, or somebody who is no mien service
+    └── UnansweredError     a frame set got no answer in time, or its connection was lost
 """
 
 from enum import StrEnum
@@ -123,3 +126,21 @@ class SettingsError(ServiceError):
         super().__init__(f"`{name}` should be {expected}. Found {found}.")
         self.name = name
         """The setting's name, or its environment variable's."""
+
+
+class ClientError(ServiceError):
+    """A client without its service."""
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"{expected} Found {found}. {remedy}")
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+
+
+class UnreachableError(ClientError):
+    """Nobody answers at the address, or somebody who is no mien service."""
+
+
+class UnansweredError(ClientError):
+    """A frame set got no answer in time, or its connection was lost."""

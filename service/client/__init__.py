@@ -1,0 +1,9 @@
+"""Headset software in Python talks to the service with this: frame sets out, replies in, reconnecting by itself."""
+
+from service.client.asynchronous import AsyncClient
+from service.client.http import post_expressions
+from service.client.images import encode_frame_set
+from service.client.session import Counts
+from service.client.synchronous import Client
+
+__all__ = ["AsyncClient", "Client", "Counts", "encode_frame_set", "post_expressions"]
