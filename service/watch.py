@@ -220,7 +220,8 @@ class Watchers:
             await refuse(scope, receive, send, error)
             return
         await websocket.accept(SUBPROTOCOL)
-        if self._count >= MAX_WATCHERS:  # a browser cannot read the body of a refused handshake, but it sees a close code
+        # A browser cannot read the body of a refused handshake, but it sees a close code: full is told after accepting.
+        if self._count >= MAX_WATCHERS:
             await websocket.close(1013, f"{MAX_WATCHERS} pages are open already.")
             return
         self._count += 1
@@ -252,9 +253,7 @@ class Watchers:
                 next_status_s, shown_number = now_s + STATUS_S, number
                 states = observations.status(connections.values(), now_s)
                 async with deadline():
-                    await websocket.send_text(
-                        json.dumps({"type": "status", "watching": number, "connections": states})
-                    )
+                    await websocket.send_text(json.dumps({"type": "status", "watching": number, "connections": states}))
             answered = connections[number].answered if number is not None else None
             if number is not None and answered is not None and answered[1] is not shown:
                 frames, shown = answered
