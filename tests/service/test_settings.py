@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import Settings, from_environment
+
+
+def test_defaults_listen_on_this_machine_only() -> None:
+    settings = from_environment({})
+    assert settings == Settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.bundle.parts[-3:] == ("model_export", "bundles", "base")
+    assert settings.answered_hosts == {"localhost", "127.0.0.1", "[::1]"}
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    settings = from_environment(
+        {
+            "MIEN_BUNDLE": "somewhere/bundle",
+            "MIEN_HOST": "::1",
+            "MIEN_PORT": "0",
+            "MIEN_ALLOWED_HOSTS": "headset.local, service",
+            "MIEN_ALLOWED_ORIGINS": "https://app.example,http://localhost:3000",
+            "MIEN_PROVIDER": "cpu",
+            "MIEN_THREADS": "2",
+            "MIEN_MAX_MESSAGE_BYTES": "1048576",
+            "MIEN_MAX_CONNECTIONS": "3",
+            "MIEN_MAX_MALFORMED": "5",
+            "MIEN_WATCH": "off",
+            "MIEN_RECEIPT_DEADLINE_S": "0.5",
+            "MIEN_ANSWER_DEADLINE_S": "1",
+            "MIEN_SHUTDOWN_DEADLINE_S": "1.5",
+            "MIEN_OF_ANOTHER_TOOL": "left alone",
+        }
+    )
+    assert settings == Settings(
+        bundle=Path("somewhere/bundle"),
+        host="::1",
+        port=0,
+        allowed_hosts=("headset.local", "service"),
+        allowed_origins=("https://app.example", "http://localhost:3000"),
+        provider="cpu",
+        threads=2,
+        max_message_bytes=1 << 20,
+        max_connections=3,
+        max_malformed=5,
+        watch=False,
+        receipt_deadline_s=0.5,
+        answer_deadline_s=1.0,
+        shutdown_deadline_s=1.5,
+    )
+    assert settings.answered_hosts == {"localhost", "127.0.0.1", "[::1]", "headset.local", "service"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "named"),
+    [
+        ("MIEN_PORT", "http", "MIEN_PORT"),
+        ("MIEN_PORT", "70000", "port"),
+        ("MIEN_PROVIDER", "abacus", "provider"),
+        ("MIEN_WATCH", "perhaps", "MIEN_WATCH"),
+        ("MIEN_BUNDLE", " ", "MIEN_BUNDLE"),
+        ("MIEN_RECEIPT_DEADLINE_S", "nan", "receipt_deadline_s"),
+        ("MIEN_RECEIPT_DEADLINE_S", "soon", "MIEN_RECEIPT_DEADLINE_S"),
+        ("MIEN_ALLOWED_HOSTS", "http://headset", "allowed_hosts"),
+        ("MIEN_ALLOWED_HOSTS", "headset:8000", "allowed_hosts"),
+        ("MIEN_ALLOWED_ORIGINS", "app.example", "allowed_origins"),
+        ("MIEN_ALLOWED_ORIGINS", "https://*.example", "allowed_origins"),
+        ("MIEN_MAX_CONNECTIONS", "0", "max_connections"),
+        ("MIEN_MAX_MESSAGE_BYTES", "10", "max_message_bytes"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(variable: str, text: str, named: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_environment({variable: text})
+    assert refused.value.name == named
+    assert "Found" in str(refused.value)
+
+
+def test_a_wildcard_address_is_no_name() -> None:
+    assert "0.0.0.0" not in Settings(host="0.0.0.0").answered_hosts  # noqa: S104
+    assert "192.168.1.5" in Settings(host="192.168.1.5").answered_hosts
+    assert "[fe80::1]" in Settings(host="fe80::1").answered_hosts
+
+
+def test_options_come_before_the_environment() -> None:
+    settings = from_environment({"MIEN_PORT": "9000", "MIEN_HOST": "localhost"}).but(port=9001, host=None)
+    assert (settings.port, settings.host) == (9001, "localhost")
+
+
+def test_importing_reads_no_environment() -> None:
+    code = (
+        "import os\n"
+        "class Watched(dict):\n"
+        "    def __getitem__(self, key): assert not str(key).startswith('MIEN'), key; return super().__getitem__(key)\n"
+        "    def get(self, key, default=None): assert not str(key).startswith('MIEN'), key; return super().get(key, default)\n"
+        "os.environ = Watched(os.environ)\n"
+        "import service.app, service.serve_command\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
