@@ -102,37 +102,39 @@ def open_shard(entry: ShardEntry) -> Shard:
     found = (metadata.get("format"), metadata.get("version"))
     if found != ("mien-shard", str(SHARD_VERSION)):
         raise DataError(f"{entry.path} should be of format ('mien-shard', '{SHARD_VERSION}'). Found {found}.")
+
+    def tensor(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        return _tensor(entry, header.get(name, {}), data[8 + size :], name, (shape, dtype))
+
     image = (entry.frames, CROP_SIZE_PX, CROP_SIZE_PX)
     return Shard(
         entry.wearer_seed,
-        _tensor(entry, header, data, size, "left_eye", image, "U8"),
-        _tensor(entry, header, data, size, "right_eye", image, "U8"),
-        _tensor(entry, header, data, size, "mouth", image, "U8"),
-        np.array(_tensor(entry, header, data, size, "values_TE", (entry.frames, EU_COUNT), "F32")),
-        np.array(_tensor(entry, header, data, size, "gaze_T4", (entry.frames, 4), "F32")),
+        tensor("left_eye", image, "U8"),
+        tensor("right_eye", image, "U8"),
+        tensor("mouth", image, "U8"),
+        np.array(tensor("values_TE", (entry.frames, EU_COUNT), "F32")),
+        np.array(tensor("gaze_T4", (entry.frames, 4), "F32")),
     )
 
 
 def _tensor(
     entry: ShardEntry,
-    header: dict[str, Any],
+    found: dict[str, Any],
     data: NDArray[np.uint8],
-    header_bytes: int,
     name: str,
-    shape: tuple[int, ...],
-    dtype: str,
+    expected: tuple[tuple[int, ...], str],
 ) -> NDArray[Any]:
-    found = header.get(name, {})
+    shape, dtype = expected
     if found.get("dtype") != dtype or tuple(found.get("shape", ())) != shape:
         raise DataError(
             f"`{name}` of {entry.path} should be {dtype} {list(shape)}. "
             f"Found {found.get('dtype')} {found.get('shape')}. Render this wearer again."
         )
-    first, last = (8 + header_bytes + int(offset) for offset in found["data_offsets"])
-    count = int(np.prod(shape)) * np.dtype(_DTYPES[dtype]).itemsize
-    if last - first != count or last > len(data):
+    first, last = (int(offset) for offset in found["data_offsets"])
+    count = int(np.prod(shape))
+    if last - first != count * np.dtype(_DTYPES[dtype]).itemsize or not 0 <= first <= last <= len(data):
         raise DataError(f"{entry.path} is cut off: `{name}` should end at byte {last}. Found {len(data)} bytes.")
-    return np.frombuffer(data, _DTYPES[dtype], int(np.prod(shape)), first).reshape(shape)
+    return np.frombuffer(data, _DTYPES[dtype], count, first).reshape(shape)
 
 
 def check_digest(entry: ShardEntry) -> None:
@@ -143,6 +145,12 @@ def check_digest(entry: ShardEntry) -> None:
         raise DataError(
             f"{entry.path} should have sha256 {entry.sha256[:12]}. Found {found[:12]}. Render this wearer again."
         )
+
+
+def values_mean(entries: Sequence[ShardEntry]) -> NDArray[np.float64]:
+    """Mean value of each EU over these shards: what an estimator that sees nothing should say."""
+    values_TE = np.concatenate([open_shard(entry).values_TE for entry in entries])
+    return np.asarray(values_TE.mean(0, dtype=np.float64))
 
 
 def data_digest(entries: Sequence[ShardEntry]) -> str:

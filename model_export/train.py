@@ -36,7 +36,15 @@ from model_export.checkpoint import (
     write_checkpoint,
     write_file,
 )
-from model_export.data import ShardEntry, check_digest, data_digest, dataset_config, list_shards, split_wearers
+from model_export.data import (
+    ShardEntry,
+    check_digest,
+    data_digest,
+    dataset_config,
+    list_shards,
+    split_wearers,
+    values_mean,
+)
 from model_export.errors import TrainingError
 from model_export.losses import losses
 from model_export.metrics import pearson
@@ -272,6 +280,7 @@ def _record(
             "trained_wearers": sorted({entry.wearer_seed for entry in entries}),
             "held_out_wearers": sorted({entry.wearer_seed for entry in unseen}),
             "held_out_sha256": data_digest(unseen),
+            "values_mean_E": [round(float(value), 5) for value in values_mean(entries)],
             "render_config": dataset_config(config.data),
         },
         "result": asdict(result),

@@ -1,0 +1,188 @@
+"""Evaluation on wearers never seen: RMSE, r and ICC of each EU, gaze, rest, confidence, beside the mean baseline.
+
+Axes: T frame, E expression unit, 4 gaze, 3 camera.
+
+Evaluation versions (JSON, "format": "mien-evaluation")
+    1   bundles, wearers, clips; a figure of several bundles is their mean, with "std" beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.augment import AugmentConfig, augment
+from model_export.contract import EU_INDEX, EU_NAMES, Bundle
+from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
+from model_export.errors import EvaluationError
+from model_export.estimates import Estimates, estimate
+from model_export.metrics import icc31, pearson, rmse
+
+CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
+MOVES_FROM: Final = 0.02
+"""An EU whose true value is below this is taken to be not moving."""
+_GAZE_EUS: Final = tuple(index for name, index in EU_INDEX.items() if "eyeLook" in name or "pupil" in name)
+_SPOILED: Final = AugmentConfig(spoiled=0.5)
+
+
+def unseen_shards(bundles: Sequence[Bundle], data: Path) -> tuple[ShardEntry, ...]:
+    """The shards in `data` of wearers that none of the bundles was trained on; raises EvaluationError when none is."""
+    seen: set[int] = set()
+    for bundle in bundles:
+        try:
+            seen |= {int(seed) for seed in bundle.training["data"]["trained_wearers"]}
+        except (KeyError, TypeError):
+            raise EvaluationError(
+                f"The training record of bundle {bundle.name!r} should list its `trained_wearers`. Found none; "
+                "whether a wearer was seen cannot be known. Export the bundle again."
+            ) from None
+    entries = tuple(entry for entry in list_shards(data) if entry.wearer_seed not in seen)
+    if not entries:
+        raise EvaluationError(
+            f"{data} should hold wearers never trained on. Found none. Render some with another seed."
+        )
+    return entries
+
+
+def evaluate_wearers(bundles: Sequence[Bundle], data: Path, frames_per_wearer: int = 200) -> dict[str, Any]:
+    """Figures on unseen wearers, at most so many frame sets of each, evenly spread; JSON values only."""
+    entries = unseen_shards(bundles, data)
+    shards = [open_shard(entry) for entry in entries]
+    picks = [np.unique(np.linspace(0, len(shard) - 1, frames_per_wearer).astype(int)) for shard in shards]
+    truth_TE = np.concatenate([shard.values_TE[pick] for shard, pick in zip(shards, picks, strict=True)])
+    gaze_T4 = np.concatenate([shard.gaze_T4[pick] for shard, pick in zip(shards, picks, strict=True)])
+    found = [_figures(bundle, shards, picks, truth_TE, gaze_T4) for bundle in bundles]
+    return {
+        "data_sha256": data_digest(entries),
+        "wearers": len(entries),
+        "frame_sets": len(truth_TE),
+        "summary": merged([figures["summary"] for figures in found]),
+        "eus": {name: merged([figures["eus"][name] for figures in found]) for name in EU_NAMES},
+    }
+
+
+def merged(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Mean of each figure over several bundles; with more than one, {"mean", "std"} (n - 1)."""
+    result: dict[str, Any] = {}
+    for name in figures[0]:
+        values = [value for value in (figure[name] for figure in figures) if value is not None]
+        if len(values) < len(figures):
+            result[name] = None
+        elif len(figures) == 1:
+            result[name] = values[0]
+        else:
+            result[name] = {"mean": round(float(np.mean(values)), 4), "std": round(float(np.std(values, ddof=1)), 4)}
+    return result
+
+
+def _figures(
+    bundle: Bundle,
+    shards: Sequence[Shard],
+    picks: Sequence[NDArray[np.int_]],
+    truth_TE: NDArray[np.float32],
+    gaze_T4: NDArray[np.float32],
+) -> dict[str, Any]:
+    answers: list[Estimates] = []
+    within: list[NDArray[np.float64]] = []
+    for shard, pick in zip(shards, picks, strict=True):
+        answers.append(estimate(bundle, shard.left_eye_THW[pick], shard.right_eye_THW[pick], shard.mouth_THW[pick]))
+        within.append(pearson(answers[-1].values_TE, shard.values_TE[pick]))
+    values_TE = np.concatenate([answer.values_TE for answer in answers])
+    answer_T4 = np.concatenate([answer.gaze_T4 for answer in answers])
+    mean_E = np.array(bundle.training["data"].get("values_mean_E", truth_TE.mean(0)), np.float32)
+    r_E, icc_E, rmse_E = pearson(values_TE, truth_TE), icc31(values_TE, truth_TE), rmse(values_TE, truth_TE)
+    baseline_E = rmse(np.broadcast_to(mean_E, truth_TE.shape), truth_TE)
+    rest_E = [_rest95(values_TE[:, e], truth_TE[:, e] < MOVES_FROM) for e in range(len(EU_NAMES))]
+    at_rest_T = np.delete(truth_TE, _GAZE_EUS, axis=1).max(1) < 0.1
+    worst = int(np.nanargmin(r_E)) if np.isfinite(r_E).any() else 0
+    return {
+        "summary": {
+            "mean_r": number(np.nanmean(r_E)) if np.isfinite(r_E).any() else None,
+            "mean_r_within_wearer": number(np.nanmean(within)) if np.isfinite(within).any() else None,
+            "worst_r": number(r_E[worst]),
+            "eus_below_r_0.75": float(np.sum(r_E < 0.75)),
+            "mean_icc31": number(np.nanmean(icc_E)) if np.isfinite(icc_E).any() else None,
+            "mean_rmse": number(rmse_E.mean()),
+            "mean_rmse_of_mean_baseline": number(baseline_E.mean()),
+            "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
+            "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
+            **_gaze_figures(answer_T4, gaze_T4, truth_TE),
+            **_confidence_figures(bundle, shards, picks),
+        },
+        "eus": {
+            name: {
+                "r": number(r_E[e]),
+                "icc31": number(icc_E[e]),
+                "rmse": number(rmse_E[e]),
+                "rmse_of_mean_baseline": number(baseline_E[e]),
+                "not_moving_95th_percentile": rest_E[e],
+                "moving_share": number(np.mean(truth_TE[:, e] >= 0.1)),
+            }
+            for e, name in enumerate(EU_NAMES)
+        },
+    }
+
+
+def number(value: float | np.floating) -> float | None:
+    """A figure rounded for JSON; None for what does not exist, which JSON's NaN would not survive."""
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _rest95(values: NDArray[np.float32], where: NDArray[np.bool_] | None) -> float | None:
+    chosen = values if where is None else values[where]
+    return number(np.percentile(chosen, 95)) if chosen.size >= 20 else None
+
+
+def gaze_error_deg(answer_T2: NDArray[np.floating], truth_T2: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Angle between two directions given as yaw and pitch in degrees.
+
+    cos(angle) = sin p sin q + cos p cos q cos(yaw difference), the great-circle distance (spherical law of cosines).
+    """
+    a_T2, b_T2 = np.radians(answer_T2.astype(np.float64)), np.radians(truth_T2.astype(np.float64))
+    cos_T = np.sin(a_T2[:, 1]) * np.sin(b_T2[:, 1]) + np.cos(a_T2[:, 1]) * np.cos(b_T2[:, 1]) * np.cos(
+        a_T2[:, 0] - b_T2[:, 0]
+    )
+    return np.asarray(np.degrees(np.arccos(cos_T.clip(-1, 1))))
+
+
+def _gaze_figures(
+    answer_T4: NDArray[np.float32], truth_T4: NDArray[np.float32], truth_TE: NDArray[np.float32]
+) -> dict[str, float | None]:
+    """Median angle of eyes that are less than half shut, and of looking at the mean direction always."""
+    errors, baseline = [], []
+    for eye, side in enumerate(("Left", "Right")):
+        open_T = truth_TE[:, EU_INDEX[f"eyeBlink{side}"]] < 0.5
+        truth_T2 = truth_T4[open_T, 2 * eye : 2 * eye + 2]
+        errors.append(gaze_error_deg(answer_T4[open_T, 2 * eye : 2 * eye + 2], truth_T2))
+        baseline.append(gaze_error_deg(np.broadcast_to(truth_T2.mean(0), truth_T2.shape), truth_T2))
+    errors_T = np.concatenate(errors)
+    return {
+        "gaze_median_deg": number(np.median(errors_T)),
+        "gaze_90th_percentile_deg": number(np.percentile(errors_T, 90)),
+        "gaze_median_deg_of_mean_baseline": number(np.median(np.concatenate(baseline))),
+    }
+
+
+def _confidence_figures(
+    bundle: Bundle, shards: Sequence[Shard], picks: Sequence[NDArray[np.int_]], most: int = 400
+) -> dict[str, float | None]:
+    """How well confidence tells crops that can be read from spoiled ones (augment.py): share right at 0.5, and means."""
+    rng = np.random.default_rng(11)
+    rows: list[list[NDArray[np.uint8]]] = [[], [], []]
+    intact: list[list[bool]] = []
+    for shard, pick in zip(shards, picks, strict=True):
+        for t in pick[:: max(1, len(shards) * len(pick) // most)]:
+            crops = (shard.left_eye_THW[t], shard.right_eye_THW[t], shard.mouth_THW[t])
+            changed = [augment(crop_HW, rng, _SPOILED, mirrored=False) for crop_HW in crops]
+            intact.append([whole for _, whole in changed])
+            for row, (crop_HW, _) in zip(rows, changed, strict=True):
+                row.append(crop_HW)
+    confidence_T3 = estimate(bundle, *(np.stack(row) for row in rows)).confidence_T3
+    intact_T3 = np.array(intact)
+    return {
+        "confidence_right_share": number(np.mean((confidence_T3 >= 0.5) == intact_T3)),
+        "confidence_of_intact": number(confidence_T3[intact_T3].mean()) if intact_T3.any() else None,
+        "confidence_of_spoiled": number(confidence_T3[~intact_T3].mean()) if not intact_T3.all() else None,
+    }

@@ -1,0 +1,184 @@
+"""Export: averaged weights to a bundle, and nothing at all when onnxruntime and torch disagree.
+
+Axes: B batch, H W image, F feature, O head output.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+
+from model_export.checkpoint import RECORD_FILE, WEIGHTS_FILE, code_revision
+from model_export.contract import CROP_SIZE_PX, EU_NAMES, Bundle, Golden, write_bundle
+from model_export.contract.bundle import GOLDEN_TOLERANCE
+from model_export.errors import CheckpointError, ExportError
+from model_export.network import Backbone, BackboneConfig, ExpressionNetwork, convolution_flops, folded
+from model_export.onnx_features import onnx_features
+from model_export.train import RUN_FORMAT, RUN_VERSION
+
+GOLDEN_COUNT: Final = 4
+"""Crops among the golden vectors, for each backbone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A finished run: the averaged network and its record."""
+
+    network: ExpressionNetwork
+    record: Mapping[str, Any]
+    """training.json."""
+
+
+def read_run(folder: Path) -> TrainedRun:
+    """The network and the record in a run folder; raises CheckpointError."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        weights = (folder / WEIGHTS_FILE).read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} should hold {RECORD_FILE} and {WEIGHTS_FILE}. Found: {error.strerror}. Let the training finish."
+        ) from None
+    found = (record.get("format"), record.get("version"))
+    if found != (RUN_FORMAT, RUN_VERSION):
+        raise CheckpointError(f"{RECORD_FILE} should be of {RUN_FORMAT} version {RUN_VERSION}. Found {found}.")
+    digest, expected = hashlib.sha256(weights).hexdigest(), record["result"]["weights_sha256"]
+    if digest != expected:
+        raise CheckpointError(
+            f"{WEIGHTS_FILE} should have sha256 {expected[:12]}, as {RECORD_FILE} says. Found {digest[:12]}."
+        )
+    config = record["config"]
+    network = ExpressionNetwork(BackboneConfig(**config["eye"]), BackboneConfig(**config["mouth"]))
+    try:
+        network.load_state_dict(load_tensors(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{WEIGHTS_FILE} should fit the configuration beside it. Found: {error}.") from None
+    return TrainedRun(network.eval(), record)
+
+
+def to_onnx(backbone: Backbone) -> bytes:
+    """The backbone as one ONNX file with its weights inside: "pixels" uint8 [batch, 128, 128] -> "features"."""
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they list optional libraries that are not installed
+        logging.getLogger(name).setLevel(logging.ERROR)
+    example = torch.zeros(2, CROP_SIZE_PX, CROP_SIZE_PX, dtype=torch.uint8)
+    program = torch.onnx.export(
+        folded(backbone).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+        (example,),
+        dynamo=True,
+        input_names=["pixels"],
+        output_names=["features"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("torch.onnx.export should give a program. Found none.")
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # the Python stack of every node; a tenth of the file
+        node.ClearField("doc_string")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"blendshape_names": json.dumps(EU_NAMES)})
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def golden_pixels(seed: int) -> NDArray[np.uint8]:
+    """uint8 [4, 128, 128]: pictures of edges, slopes and noise, bright, dark and flat, the same on every machine.
+
+    Not faces: numbers must agree on any input, and a bundle should carry no picture of anyone.
+    """
+    rng = np.random.default_rng(seed)
+    rows_HW, columns_HW = np.mgrid[0:CROP_SIZE_PX, 0:CROP_SIZE_PX] / CROP_SIZE_PX
+    pictures = []
+    for gain in (1.0, 0.25, 2.0, 0.04):
+        x, y, radius = rng.uniform(0.3, 0.7, 3)
+        disc_HW = (np.hypot(columns_HW - x, rows_HW - y) < radius / 3) * -70.0
+        slope_HW = 110 + 60 * columns_HW * rng.uniform(-1, 1) + 60 * rows_HW * rng.uniform(-1, 1)
+        pictures.append(gain * (disc_HW + slope_HW + rng.normal(0, 6, disc_HW.shape)))
+    return np.asarray(np.clip(np.stack(pictures), 0, 255), np.uint8)
+
+
+def make_golden(network: ExpressionNetwork) -> Golden:
+    """Golden pictures with what torch, unfolded and on its own, makes of them."""
+    eye_BHW, mouth_BHW = golden_pixels(1), golden_pixels(2)
+    network = network.cpu().eval()
+    with torch.no_grad():
+        eye_BF, mouth_BF = network.eye(torch.from_numpy(eye_BHW)), network.mouth(torch.from_numpy(mouth_BHW))
+        eye_BO, mouth_BO = network.eye_head(eye_BF), network.mouth_head(mouth_BF)
+    return Golden(eye_BHW, mouth_BHW, *(part.numpy() for part in (eye_BF, mouth_BF, eye_BO, mouth_BO)))
+
+
+def require_agreement(network: ExpressionNetwork, eye_onnx: bytes, mouth_onnx: bytes, golden: Golden) -> float:
+    """The largest difference between onnxruntime with the numpy head and the golden vectors, at batch 1 and 2.
+
+    Raises ExportError when it is above 1e-4.
+    """
+    head, worst = network.to_head(), 0.0
+    for part, model, region, pixels_BHW, features_BF, out_BO in (
+        ("eye", eye_onnx, head.left_eye, golden.eye_pixels_BHW, golden.eye_features_BF, golden.eye_out_BO),
+        ("mouth", mouth_onnx, head.mouth, golden.mouth_pixels_BHW, golden.mouth_features_BF, golden.mouth_out_BO),
+    ):
+        for batch in (1, 2):
+            found_BF = onnx_features(model, pixels_BHW, batch)
+            for what, found, expected in (
+                ("features", found_BF, features_BF),
+                ("outputs", region.apply(found_BF), out_BO),
+            ):
+                difference = float(np.abs(found - expected).max())
+                if not difference <= GOLDEN_TOLERANCE:
+                    raise ExportError(
+                        f"{part} {what} of onnxruntime at batch {batch} should be within {GOLDEN_TOLERANCE:g} of "
+                        f"torch's. Found {difference:g} off. Nothing was written."
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def write_checked(
+    folder: Path,
+    *,
+    name: str,
+    network: ExpressionNetwork,
+    backbones: Sequence[bytes],
+    golden: Golden,
+    training: Mapping[str, Any],
+) -> Bundle:
+    """Writes the bundle when `backbones` (eye, mouth; ONNX) agree with the network; raises ExportError when not."""
+    eye_onnx, mouth_onnx = backbones
+    difference = require_agreement(network, eye_onnx, mouth_onnx, golden)
+    return write_bundle(
+        folder,
+        name=name,
+        eye_onnx=eye_onnx,
+        mouth_onnx=mouth_onnx,
+        head=network.to_head(),
+        golden=golden,
+        training={**training, "largest_difference": difference},
+    )
+
+
+def export(run: Path, out: Path, name: str, evaluation: Mapping[str, Any] | None = None) -> Bundle:
+    """A bundle in `out` from a finished run, replaced as a whole; `evaluation` joins the training record."""
+    trained = read_run(run)
+    config = trained.record["config"]
+    training = {
+        **trained.record,
+        "export_code_revision": code_revision(),
+        "flops": {part: convolution_flops(BackboneConfig(**config[part])) for part in ("eye", "mouth")},
+        "evaluation": evaluation,
+        "caveat": "No images from inside a real headset were available.",
+    }
+    network = trained.network
+    backbones = (to_onnx(network.eye), to_onnx(network.mouth))
+    return write_checked(
+        out, name=name, network=network, backbones=backbones, golden=make_golden(network), training=training
+    )
