@@ -60,7 +60,11 @@ class Headset:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._received = bytearray()
-        self._shake_hands(parts.netloc, parts.path)
+        try:
+            self._shake_hands(parts.netloc, parts.path)
+        except BaseException:
+            self.socket.close()
+            raise
         if sys.platform == "win32":
             return  # where this option is another type
         self.socket.settimeout(None)  # a Python timeout costs a poll before each call

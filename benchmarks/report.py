@@ -16,7 +16,8 @@ def _number(value: float | None, places: int = 2) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    return "\n".join("  ".join(line) for line in aligned)
 
 
 def _percentiles_ms(latency_us: Mapping[str, float | None]) -> list[str]:
@@ -105,10 +106,11 @@ def plot_report(result: Mapping[str, Any], path: Path) -> None:
             if name in times_ms:
                 left.scatter(times_ms[name], row, color=colour, s=34, zorder=2, label=name if row == 0 else None)
     left.set_yticks(range(len(names)), names)
-    left.set_xscale("log")
+    left.set_xscale("log", base=2)
+    left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     left.set_xlabel("latency, ms (open loop: from the time it was due)")
     left.grid(axis="x", which="both", alpha=0.3)
-    left.legend(loc="lower right")
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
     staged = [(name, run) for name, run in runs if run.get("stages_us")]
     ends = [0.0] * len(staged)
     for stage in ("client late", "transport", *STAGES[:-1]):
@@ -118,7 +120,7 @@ def plot_report(result: Mapping[str, Any], path: Path) -> None:
     right.set_yticks(range(len(staged)), [name for name, _ in staged])
     right.invert_yaxis()
     right.set_xlabel("median of each stage, us")
-    right.legend(fontsize=8)
+    right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8, frameon=False)
     machine = result["machine"]
     figure.suptitle(f"{machine['processor']}, {machine['usable_cores']} cores, {machine['revision']}", fontsize=10)
     figure.savefig(path, dpi=110)

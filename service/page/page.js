@@ -102,7 +102,9 @@ function draw(now) {
   requestAnimationFrame(draw);
 }
 
-byId("stream-address").textContent = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`;
+const streamAddress = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`;
+byId("stream-address").textContent = streamAddress;
+if (location.host !== "127.0.0.1:8000") byId("stream-command").textContent += ` --url ${streamAddress}`;
 byId("chooser").addEventListener("change", () => {
   timing.reset();
   const previous = socket;

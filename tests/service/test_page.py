@@ -1,0 +1,174 @@
+"""The live page in a real browser, against a real service with a real headset client."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright is absent")
+
+from playwright.sync_api import Browser, Page, expect
+
+from model_export.contract import EU_NAMES, Camera
+from model_export.contract.take import Encoding
+from service.client import Client
+from service.wire import EncodedFrame, FrameMessage
+from tests.service.browser import find_chromium, open_browser
+from tests.service.conftest import RunningService, StartService, stop
+from tests.service.wire_material import smooth_image
+
+NUMBER = re.compile(r"^\d+(\.\d+)?$")
+
+
+class StreamingHeadset:
+    """A headset that streams changing frames at about 60 Hz from a thread of its own until the block is left."""
+
+    def __init__(self, url: str, cameras: tuple[Camera, ...] = tuple(Camera)) -> None:
+        self._url = url
+        self._cameras = cameras
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        images = [smooth_image(128, 128, seed) for seed in range(32)]
+        start_ns = time.monotonic_ns()
+        with Client(self._url) as client:
+            sequence = 0
+            while not self._leave.wait(1 / 60):
+                t_ns = time.monotonic_ns() - start_ns
+                frames = tuple(
+                    EncodedFrame(camera, Encoding.GRAY8, 128, 128, t_ns, images[(sequence + camera) % 32].tobytes())
+                    for camera in self._cameras
+                )
+                client.ask(FrameMessage(sequence, frames))
+                sequence += 1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("Chromium is absent (set MIEN_CHROMIUM)")
+    with open_browser(chromium) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that must not write errors, break the content policy or ask for anything elsewhere."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    troubles: list[str] = []
+    hosts: set[str] = set()
+    opened.on(
+        "console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None
+    )
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    yield opened
+    context.close()
+    # A browser writes each failed connection into the console itself; reconnecting is what is tested then.
+    assert [text for text in troubles if "WebSocket connection to" not in text] == []
+    assert all(host.startswith("127.0.0.1:") for host in hosts)
+
+
+def _bars(page: Page) -> dict[str, str]:
+    """How each bar stands now, by the name of its expression unit."""
+    bars: dict[str, str] = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.track')]"
+        ".map((track) => [track.dataset.unit, track.firstChild.style.transform]))"
+    )
+    return bars
+
+
+def _pixels(page: Page, selector: str) -> list[int]:
+    """Grey levels of a canvas, every 97th pixel."""
+    pixels: list[int] = page.evaluate(
+        "(selector) => { const canvas = document.querySelector(selector);"
+        "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
+        "return Array.from({length: Math.floor(data.length / 388)}, (_, index) => data[388 * index]); }",
+        selector,
+    )
+    return pixels
+
+
+def test_bars_pictures_and_gaze_move_while_frames_stream(page: Page, service: RunningService) -> None:
+    page.goto(service.http_url)
+    expect(page.locator("body")).to_have_attribute("data-state", "empty")
+    expect(page.get_by_text("No headset is connected yet")).to_be_visible()
+    expect(page.locator("#stream-address")).to_have_text(service.stream_url)
+    with StreamingHeadset(service.stream_url):
+        expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=10_000)
+        expect(page.locator(".track")).to_have_count(len(EU_NAMES))
+        before, picture, gaze = _bars(page), _pixels(page, "#camera-mouth canvas"), _pixels(page, "#gaze-left canvas")
+        page.wait_for_timeout(600)
+        after = _bars(page)
+        assert set(after) == set(EU_NAMES)
+        moved = [name for name in EU_NAMES if before[name] != after[name]]
+        assert len(moved) > len(EU_NAMES) // 2
+        assert _pixels(page, "#camera-mouth canvas") != picture
+        assert _pixels(page, "#gaze-left canvas") != gaze
+        for camera in Camera:
+            assert len(set(_pixels(page, f"#camera-{camera.label} canvas"))) > 10
+            expect(page.locator(f'.badge[data-region="{camera.label}"]')).to_contain_text("live")
+        expect(page.locator("#bundle")).to_contain_text("test-0")
+        expect(page.locator("#head")).to_have_text("universal")
+        expect(page.locator("#p50")).to_have_text(NUMBER, timeout=5_000)
+        expect(page.locator("#rate")).to_have_text(NUMBER)
+        shown = page.locator('.track[data-unit="jawOpen"]')
+        expect(shown).to_have_attribute("role", "meter")
+        assert 0 <= float(shown.get_attribute("aria-valuenow") or "-1") <= 1
+
+
+def test_a_region_without_a_camera_is_said_to_be_unseen(page: Page, service: RunningService) -> None:
+    page.goto(service.http_url)
+    with StreamingHeadset(service.stream_url, (Camera.LEFT_EYE,)):
+        expect(page.locator('.badge[data-region="left_eye"]')).to_contain_text("live", timeout=10_000)
+        expect(page.locator('.badge[data-region="mouth"]')).to_have_text("not seen")
+        expect(page.locator('.track[data-unit="jawOpen"]')).to_have_attribute("aria-valuetext", "not seen")
+
+
+def test_a_headset_is_chosen_and_its_leaving_is_told(page: Page, service: RunningService) -> None:
+    page.goto(service.http_url)
+    with StreamingHeadset(service.stream_url):
+        expect(page.locator("#chooser option")).to_have_count(2, timeout=10_000)
+        with StreamingHeadset(service.stream_url, (Camera.MOUTH,)):
+            expect(page.locator("#chooser option")).to_have_count(3)
+            expect(page.locator('.badge[data-region="left_eye"]')).to_have_text("not seen")  # the newest is followed
+            page.locator("#chooser").select_option(index=1)
+            expect(page.locator('.badge[data-region="left_eye"]')).to_contain_text("live")
+            page.locator("#chooser").select_option(index=2)
+            expect(page.locator('.badge[data-region="left_eye"]')).to_have_text("not seen")
+        expect(page.locator("#state-text")).to_contain_text("has left", timeout=5_000)
+
+
+def test_the_page_comes_back_after_the_service_did(page: Page, start_service: StartService) -> None:
+    first = start_service()
+    page.goto(first.http_url)
+    expect(page.locator("body")).to_have_attribute("data-state", "empty")
+    stop(first)
+    expect(page.locator("body")).to_have_attribute("data-state", "lost")
+    expect(page.locator("#state-text")).to_contain_text("Trying again")
+    again = start_service("--port", str(first.port))
+    assert again.port == first.port
+    expect(page.locator("body")).to_have_attribute("data-state", "empty", timeout=10_000)
+
+
+def test_every_width_fits_without_scrolling_sideways(browser: Browser, service: RunningService) -> None:
+    with StreamingHeadset(service.stream_url):
+        for width in (360, 768, 1024, 1440):
+            context = browser.new_context(viewport={"width": width, "height": 800}, reduced_motion="reduce")
+            page = context.new_page()
+            page.goto(service.http_url)
+            expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=10_000)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            context.close()
