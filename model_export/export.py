@@ -6,6 +6,7 @@ Axes: B batch, H W image, F feature, O head output.
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,15 +71,18 @@ def to_onnx(backbone: Backbone) -> bytes:
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they list optional libraries that are not installed
         logging.getLogger(name).setLevel(logging.ERROR)
     example = torch.zeros(2, CROP_SIZE_PX, CROP_SIZE_PX, dtype=torch.uint8)
-    program = torch.onnx.export(
-        folded(backbone).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
-        (example,),
-        dynamo=True,
-        input_names=["pixels"],
-        output_names=["features"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch's exporter still calls what torch's pytrees deprecate; neither is ours to mend
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        program = torch.onnx.export(
+            folded(backbone).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+            (example,),
+            dynamo=True,
+            input_names=["pixels"],
+            output_names=["features"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
     if program is None:
         raise ExportError("torch.onnx.export should give a program. Found none.")
     model = program.model_proto

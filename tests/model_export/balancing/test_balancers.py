@@ -1,0 +1,128 @@
+"""Balancers: hand-computed scalars and gradients, and what they may remember when."""
+
+import doctest
+import importlib
+
+import pytest
+import torch
+
+from model_export.balancing import BALANCER_NAMES, Balancer, EqualBalancer, LogBalancer, balancer_by_name
+
+
+@pytest.fixture(params=BALANCER_NAMES)
+def balancer(request: pytest.FixtureRequest) -> Balancer:
+    return balancer_by_name(request.param)
+
+
+def test_equal_divides_by_the_mean_of_the_starting_losses():
+    balancer = EqualBalancer()
+    balancer.update(torch.tensor([1.0, 6.0]))
+    balancer.update(torch.tensor([3.0, 10.0]))
+    # starts are 2 and 8: (1 / 2 + 4 / 8) / 2
+    assert balancer(torch.tensor([1.0, 4.0])).item() == pytest.approx(0.5)
+
+
+def test_equal_is_the_mean_before_any_update():
+    assert EqualBalancer()(torch.tensor([1.0, 4.0])).item() == pytest.approx(2.5)
+
+
+def test_equal_gives_each_task_the_gradient_of_its_share():
+    balancer, losses_E = EqualBalancer(), torch.tensor([1.0, 4.0], requires_grad=True)
+    balancer.update(torch.tensor([2.0, 8.0]))
+    balancer(losses_E).backward()
+    assert losses_E.grad is not None
+    torch.testing.assert_close(losses_E.grad, torch.tensor([1 / 4, 1 / 16]))
+
+
+def test_equal_keeps_its_start_after_twenty_updates():
+    balancer = EqualBalancer()
+    for _ in range(20):
+        balancer.update(torch.tensor([2.0, 4.0]))
+    balancer.update(torch.tensor([2000.0, 4000.0]))
+    assert balancer(torch.tensor([2.0, 4.0])).item() == pytest.approx(1.0)
+
+
+def test_equal_does_not_divide_by_a_task_that_starts_solved():
+    balancer = EqualBalancer()
+    balancer.update(torch.tensor([0.0, 1.0]))
+    assert balancer(torch.tensor([1e-4, 1.0])).item() == pytest.approx(1.0)
+
+
+def test_log_weighs_each_task_with_its_inverse_loss():
+    losses_E = torch.tensor([0.5, 0.04], requires_grad=True)
+    scalar = LogBalancer()(losses_E)
+    assert scalar.item() == pytest.approx((-0.693147 - 3.218876) / 2, abs=2e-4)
+    scalar.backward()
+    assert losses_E.grad is not None
+    torch.testing.assert_close(losses_E.grad, torch.tensor([1 / 0.5, 1 / 0.04]) / 2, rtol=1e-3, atol=0)
+
+
+def test_log_stays_finite_when_a_task_is_solved():
+    losses_E = torch.tensor([0.0, 1.0], requires_grad=True)
+    LogBalancer()(losses_E).backward()
+    assert losses_E.grad is not None
+    assert losses_E.grad.isfinite().all()
+
+
+def test_calling_changes_nothing(balancer: Balancer):
+    losses_E = torch.rand(5) + 0.1
+    balancer.update(losses_E)
+    before, first = repr(balancer), balancer(2 * losses_E)
+    balancer(9 * losses_E)
+    assert repr(balancer) == before
+    assert balancer(2 * losses_E) == first
+
+
+def test_reset_forgets_everything(balancer: Balancer):
+    losses_E = torch.tensor([1.0, 3.0])
+    fresh = balancer(losses_E)
+    balancer.update(torch.tensor([7.0, 5.0]))
+    balancer.reset()
+    assert balancer(losses_E) == fresh
+    assert balancer.state() == {}
+
+
+def test_state_carries_the_memory_over(balancer: Balancer):
+    balancer.update(torch.tensor([7.0, 5.0]))
+    other = balancer_by_name("equal" if isinstance(balancer, EqualBalancer) else "log")
+    other.restore(balancer.state())
+    losses_E = torch.tensor([1.0, 3.0])
+    assert other(losses_E) == balancer(losses_E)
+
+
+def test_log_refuses_the_memory_of_another():
+    with pytest.raises(ValueError, match="start_E"):
+        LogBalancer().restore({"start_E": torch.ones(2)})
+
+
+def test_no_task_may_lose_by_a_smaller_loss(balancer: Balancer):
+    balancer.update(torch.tensor([1.0, 2.0, 3.0]))
+    losses_E = torch.tensor([0.9, 1.0, 0.2], requires_grad=True)
+    balancer(losses_E).backward()
+    assert losses_E.grad is not None
+    assert (losses_E.grad > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 2)])
+def test_losses_of_another_shape_are_refused(balancer: Balancer, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="losses_E"):
+        balancer(torch.ones(shape))
+
+
+def test_the_number_of_tasks_may_not_change():
+    balancer = EqualBalancer()
+    balancer.update(torch.ones(3))
+    with pytest.raises(ValueError, match=r"Found \[2\]"):
+        balancer(torch.ones(2))
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="equal, log"):
+        balancer_by_name("famo")
+
+
+@pytest.mark.parametrize("module", ["equal", "log"])
+def test_examples_in_docstrings_run(module: str):
+    found = importlib.import_module(f"model_export.balancing.{module}")
+    result = doctest.testmod(found, extraglobs={"torch": torch})
+    assert (result.failed, result.attempted > 0) == (0, True)

@@ -1,0 +1,181 @@
+"""Shards, splits and batches: the right pixels with the right labels, or a refusal that names the file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_export.augment import NO_AUGMENTATION, AugmentConfig
+from model_export.batches import MOUTH_MIRROR, BatchSource, batches, eye_labels
+from model_export.contract import EU_INDEX, MOUTH_EUS
+from model_export.data import ShardEntry, check_digest, data_digest, list_shards, open_shard, split_wearers
+from model_export.errors import DataError
+
+
+def entries_of(seeds: list[int]) -> list[ShardEntry]:
+    return [ShardEntry(Path(f"{n}.safetensors"), f"{n:064x}", 10, seed) for n, seed in enumerate(seeds)]
+
+
+def test_a_wearer_is_never_on_both_sides_of_the_split():
+    entries = entries_of([seed for seed in range(40) for _ in range(3)])
+    trained, unseen = split_wearers(entries, 0.1)
+    assert not {entry.wearer_seed for entry in trained} & {entry.wearer_seed for entry in unseen}
+    assert len({entry.wearer_seed for entry in unseen}) == 4
+    assert len(trained) + len(unseen) == len(entries)
+
+
+def test_the_split_does_not_depend_on_the_order_of_shards():
+    entries = entries_of(list(range(20)))
+    first, second = split_wearers(entries, 0.2)[1], split_wearers(entries[::-1], 0.2)[1]
+    assert {entry.wearer_seed for entry in first} == {entry.wearer_seed for entry in second}
+
+
+def test_small_datasets_hold_out_one_wearer_and_keep_one():
+    trained, unseen = split_wearers(entries_of([5, 6]), 0.9)
+    assert (len(trained), len(unseen)) == (1, 1)
+
+
+def test_holding_out_from_a_single_wearer_is_refused():
+    with pytest.raises(DataError, match="2 wearers or more. Found 1"):
+        split_wearers(entries_of([5, 5]), 0.1)
+
+
+def test_a_shard_gives_what_was_written(disc_data: Path):
+    shard = open_shard(list_shards(disc_data)[0])
+    assert shard.mouth_THW.shape == (64, 128, 128)
+    assert shard.values_TE.dtype == np.float32
+    wide = int(shard.values_TE[:, EU_INDEX["jawOpen"]].argmax())
+    shut = int(shard.values_TE[:, EU_INDEX["jawOpen"]].argmin())
+    assert (shard.mouth_THW[wide] < 40).sum() > 2 * (shard.mouth_THW[shut] < 40).sum()
+
+
+def test_data_that_is_not_there_yet_is_explained(tmp_path: Path):
+    with pytest.raises(DataError, match="Let the rendering finish"):
+        list_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "JSON"),
+        ('{"format": "mien-dataset", "version": 2}', "Found .'mien-dataset', 2"),
+        ('{"format": "mien-dataset", "version": 1, "shards": []}', "Found none"),
+    ],
+)
+def test_another_dataset_is_refused(tmp_path: Path, text: str, says: str):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=says):
+        list_shards(tmp_path)
+
+
+def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path):
+    entry = list_shards(disc_data)[0]
+    path = tmp_path / "wearer_00001.safetensors"
+    shutil.copy(entry.path, path)
+    changed = ShardEntry(path, entry.sha256, entry.frames, entry.wearer_seed)
+    check_digest(changed)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="sha256"):
+        check_digest(changed)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="cut off"):
+        open_shard(changed)
+    path.write_bytes(b"nonsense nonsense")
+    with pytest.raises(DataError, match="wearer_00001"):
+        open_shard(changed)
+    with pytest.raises(DataError, match=r"should be U8 \[63"):
+        open_shard(ShardEntry(entry.path, entry.sha256, 63, entry.wearer_seed))
+
+
+def test_the_data_digest_tells_other_data_apart():
+    entries = entries_of([1, 2])
+    assert data_digest(entries) != data_digest(entries[:1])
+
+
+def test_right_eyes_are_seen_as_left_ones(disc_data: Path):
+    entries = list_shards(disc_data)[:1]
+    shard, batch = open_shard(entries[0]), BatchSource(entries, 64, NO_AUGMENTATION, seed=3)[0]
+    for n in (0, 17, 63):
+        t = next(t for t in range(64) if (shard.left_eye_THW[t] == batch.eye_pixels_BHW[n].numpy()).all())
+        np.testing.assert_array_equal(batch.eye_pixels_BHW[64 + n].numpy(), shard.right_eye_THW[t][:, ::-1])
+        np.testing.assert_array_equal(batch.eye_values_BE[n].numpy(), shard.values_TE[t, :12])
+        np.testing.assert_array_equal(batch.eye_values_BE[64 + n].numpy(), shard.values_TE[t, 12:24])
+        left_yaw, left_pitch, right_yaw, right_pitch = shard.gaze_T4[t]
+        assert batch.eye_gaze_BO[n].tolist() == [left_yaw, left_pitch]
+        assert batch.eye_gaze_BO[64 + n].tolist() == [-right_yaw, right_pitch]
+        np.testing.assert_array_equal(batch.mouth_values_BE[n].numpy(), shard.values_TE[t, 24:])
+
+
+def test_gaze_to_the_temple_is_positive_for_either_eye(disc_data: Path):
+    shard = open_shard(list_shards(disc_data)[0])
+    _, gaze_22 = eye_labels(shard, 0)
+    assert gaze_22[:, 0].tolist() == [shard.gaze_T4[0, 0], -shard.gaze_T4[0, 2]]
+
+
+def test_mirrored_mouths_swap_left_and_right():
+    mirrored = [MOUTH_EUS[index] for index in MOUTH_MIRROR]
+    pairs = dict(zip(MOUTH_EUS, mirrored, strict=True))
+    assert pairs["mouthLeft"] == "mouthRight"
+    assert pairs["jawRight"] == "jawLeft"
+    assert pairs["cheekPuffLeft"] == "cheekPuffRight"
+    assert pairs["jawOpen"] == "jawOpen"
+    assert [mirrored[index] for index in MOUTH_MIRROR] == list(MOUTH_EUS)
+
+
+def test_a_mirrored_mouth_has_the_labels_of_its_picture(disc_data: Path):
+    entries = list_shards(disc_data)
+    config = AugmentConfig(shift=1e-6, scale=0.0, rotation_deg=0.0, spoiled=0.0)
+    batch = BatchSource(entries, 200, config, seed=1)[0]
+    left, right = MOUTH_EUS.index("mouthLeft"), MOUTH_EUS.index("mouthRight")
+    across_B = (batch.mouth_values_BE[:, left] - batch.mouth_values_BE[:, right]).numpy()
+    band_BW = batch.mouth_pixels_BHW[:, 78:83].numpy().astype(float).mean(1)
+    dark_BW = np.clip(np.median(band_BW, axis=1, keepdims=True) - band_BW, 0, None)
+    place_B = (dark_BW * np.arange(128)).sum(1) / dark_BW.sum(1)
+    assert np.corrcoef(across_B, place_B)[0, 1] > 0.6
+
+
+def test_a_batch_is_a_function_of_seed_step_and_rank(disc_data: Path):
+    entries = list_shards(disc_data)
+    source = BatchSource(entries, 8, AugmentConfig(), seed=4)
+    again = BatchSource(entries, 8, AugmentConfig(), seed=4)
+    assert (source[5].mouth_pixels_BHW == again[5].mouth_pixels_BHW).all()
+    assert (source[5].mouth_pixels_BHW != source[6].mouth_pixels_BHW).any()
+    other_rank = BatchSource(entries, 8, AugmentConfig(), seed=4, rank=1, ranks=2)
+    assert (other_rank[0].mouth_pixels_BHW != source[0].mouth_pixels_BHW).any()
+
+
+def test_an_epoch_shows_every_frame_set_once_over_all_ranks(disc_data: Path):
+    entries = list_shards(disc_data)[:1]
+    sources = [BatchSource(entries, 8, NO_AUGMENTATION, seed=4, rank=rank, ranks=2) for rank in (0, 1)]
+    assert sources[0].steps_per_epoch == 4
+    shown = {
+        bytes(crop_HW.numpy().tobytes())
+        for source in sources
+        for step in range(4)
+        for crop_HW in source[step].mouth_pixels_BHW
+    }
+    assert len(shown) == 64
+
+
+def test_worker_processes_make_the_same_batches(disc_data: Path):
+    source = BatchSource(list_shards(disc_data), 4, AugmentConfig(), seed=2)
+    stream = batches(source, 7, workers=1)
+    for step in (7, 8):
+        assert (next(stream).eye_pixels_BHW == source[step].eye_pixels_BHW).all()
+
+
+def test_a_shard_of_another_format_is_refused(disc_data: Path, tmp_path: Path):
+    entry = list_shards(disc_data)[0]
+    data = entry.path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"]["version"] = "9"
+    packed = json.dumps(header).encode()
+    path = tmp_path / "shard.safetensors"
+    path.write_bytes(len(packed).to_bytes(8, "little") + packed + data[8 + size :])
+    with pytest.raises(DataError, match="'9'"):
+        open_shard(ShardEntry(path, "", entry.frames, 1))

@@ -1,0 +1,179 @@
+"""Evaluation: unseen wearers only, the mean beside it, clips by hand, a report that says what it lacks."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from model_export.clips import CHANNELS, evaluate_clips, read_clip
+from model_export.commands import evaluate
+from model_export.contract import EU_NAMES, Bundle, read_bundle
+from model_export.data import list_shards, open_shard
+from model_export.errors import EvaluationError
+from model_export.estimates import estimate
+from model_export.evaluate import CAVEAT, evaluate_wearers, gaze_error_deg, merged, unseen_shards
+from model_export.report import markdown
+
+
+@pytest.fixture(scope="module")
+def bundle(disc_bundle: Path) -> Bundle:
+    return read_bundle(disc_bundle)
+
+
+@pytest.fixture(scope="module")
+def figures(bundle: Bundle, disc_data: Path) -> dict[str, object]:
+    return evaluate_wearers([bundle], disc_data, 64)
+
+
+def write_clip(path: Path, frames: int = 40, **changes: np.ndarray) -> Path:
+    rng = np.random.default_rng(1)
+    arrays = {
+        "left_eye": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
+        "right_eye": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
+        "mouth": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
+        "t_ns": np.arange(frames),
+        "reference": rng.random((frames, 2)).astype(np.float32),
+        "reference_names": np.array(["jawOpen", "mouthPucker"]),
+    }
+    np.savez(path, **(arrays | changes))
+    return path
+
+
+def test_unseen_wearers_are_followed_better_than_by_the_mean(figures: dict):
+    blink = figures["eus"]["eyeBlinkLeft"]
+    assert blink["r"] > 0.8
+    assert blink["rmse"] < 0.7 * blink["rmse_of_mean_baseline"]
+    assert figures["summary"]["gaze_median_deg"] < 0.7 * figures["summary"]["gaze_median_deg_of_mean_baseline"]
+
+
+def test_an_eu_that_never_moves_has_no_r(figures: dict):
+    assert figures["eus"]["tongueOut"]["r"] is None
+
+
+def test_evaluation_repeats(figures: dict, bundle: Bundle, disc_data: Path):
+    assert evaluate_wearers([bundle], disc_data, 64) == figures
+
+
+def test_trained_wearers_are_left_out(bundle: Bundle, disc_data: Path):
+    unseen = {entry.wearer_seed for entry in unseen_shards([bundle], disc_data)}
+    assert unseen
+    assert not unseen & set(bundle.training["data"]["trained_wearers"])
+
+
+def test_data_without_an_unseen_wearer_is_refused(bundle: Bundle, disc_data: Path):
+    seeds = [entry.wearer_seed for entry in list_shards(disc_data)]
+    record = {**bundle.training, "data": {**bundle.training["data"], "trained_wearers": seeds}}
+    with pytest.raises(EvaluationError, match="never trained on"):
+        unseen_shards([replace(bundle, training=record)], disc_data)
+
+
+def test_a_bundle_that_hides_its_wearers_is_refused(bundle: Bundle, disc_data: Path):
+    with pytest.raises(EvaluationError, match="trained_wearers"):
+        unseen_shards([replace(bundle, training={})], disc_data)
+
+
+def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path):
+    shard = open_shard(list_shards(disc_data)[0])
+    left_THW, mouth_THW = shard.left_eye_THW[:3], shard.mouth_THW[:3]
+    found = estimate(bundle, left_THW, left_THW[:, :, ::-1], mouth_THW)
+    np.testing.assert_allclose(found.values_TE[:, 12:24], found.values_TE[:, :12], atol=1e-6)
+    np.testing.assert_allclose(found.gaze_T4[:, 2:], found.gaze_T4[:, :2] * [-1, 1], atol=1e-5)
+
+
+def test_several_bundles_give_mean_and_deviation():
+    assert merged([{"r": 0.5}, {"r": 0.7}]) == {"r": {"mean": 0.6, "std": 0.1414}}
+    assert merged([{"r": 0.5}]) == {"r": 0.5}
+    assert merged([{"r": 0.5}, {"r": None}]) == {"r": None}
+
+
+def test_gaze_error_is_the_angle_between_directions():
+    answer_T2 = np.array([[10.0, 0.0], [0.0, 5.0], [90.0, 0.0], [20.0, 60.0]])
+    truth_T2 = np.array([[0.0, 0.0], [0.0, -5.0], [0.0, 90.0], [20.0, 60.0]])
+    np.testing.assert_allclose(gaze_error_deg(answer_T2, truth_T2), [10, 10, 90, 0], atol=1e-5)
+
+
+def curves(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    names = (*EU_NAMES, "leftYaw", "leftPitch", "rightYaw", "rightPitch", "browInnerUp")
+    return {name: np.zeros(2, np.float32) for name in names} | changes
+
+
+@pytest.mark.parametrize(
+    ("channel", "changes", "expected"),
+    [
+        ("mouthSmile", {"mouthSmileLeft": [1, 0], "mouthSmileRight": [0, 0.5]}, [0.5, 0.25]),
+        ("mouthPucker or mouthFunnel", {"mouthPucker": [0.2, 0.9], "mouthFunnel": [0.6, 0.1]}, [0.6, 0.9]),
+        ("mouthLeft - mouthRight", {"mouthLeft": [0.4, 0], "mouthRight": [0, 0.3]}, [0.4, -0.3]),
+        # to the wearer's left: out for the left eye, in for the right
+        ("gaze-x, left eye", {"eyeLookOutLeft": [0.5, 0], "eyeLookInLeft": [0, 0.2]}, [0.5, -0.2]),
+        ("gaze-x, right eye", {"eyeLookOutRight": [0.5, 0], "eyeLookInRight": [0, 0.2]}, [-0.5, 0.2]),
+        ("gaze-x, both eyes", {"eyeLookOutLeft": [0.5, 0], "eyeLookInRight": [0.3, 0]}, [0.4, 0]),
+        ("gaze-y, both eyes", {"eyeLookUpLeft": [1, 0], "eyeLookDownRight": [0, 1]}, [0.5, -0.5]),
+    ],
+)
+def test_channels_combine_as_named(channel: str, changes: dict[str, list[float]], expected: list[float]):
+    (found,) = [each for each in CHANNELS if each.name == channel]
+    arrays = {name: np.array(values, np.float32) for name, values in changes.items()}
+    np.testing.assert_allclose(found.ours(curves(**arrays)), expected, atol=1e-6)
+
+
+def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path, tmp_path: Path):
+    shard = open_shard(list_shards(disc_data)[0])
+    found = estimate(bundle, shard.left_eye_THW, shard.right_eye_THW, shard.mouth_THW)
+    jaw_T = found.values_TE[:, EU_NAMES.index("jawOpen")]
+    clip = write_clip(
+        tmp_path / "a.npz",
+        left_eye=shard.left_eye_THW,
+        right_eye=shard.right_eye_THW,
+        mouth=shard.mouth_THW,
+        reference=np.stack([0.3 * jaw_T + 0.1, np.full_like(jaw_T, 0.4)], 1),
+    )
+    channels = evaluate_clips([bundle], [clip])["channels"]
+    assert channels["jawOpen"]["median_r"] == pytest.approx(1.0)
+    # the reference's pucker never moves, and it has no smile: nothing is said of either
+    assert channels["mouthPucker"] == {"median_r": None, "clips_used": 0, "first_probe_r": 0.57, "clips": {}}
+    assert channels["mouthSmile"]["median_r"] is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mouth": np.zeros((39, 128, 128), np.uint8)}, {"mouth": np.zeros((40, 128, 128), np.float32)}],
+)
+def test_clips_of_another_shape_are_refused(changes: dict[str, np.ndarray], tmp_path: Path):
+    with pytest.raises(EvaluationError, match="should be uint8"):
+        read_clip(write_clip(tmp_path / "a.npz", **changes))
+
+
+def test_clips_that_carry_python_objects_are_refused(tmp_path: Path):
+    with pytest.raises(EvaluationError, match=r"a\.npz"):
+        read_clip(write_clip(tmp_path / "a.npz", reference_names=np.array([object(), object()])))
+
+
+def test_the_report_says_that_no_headset_was_seen(figures: dict):
+    text = markdown({"bundles": [{"name": "discs", "digest": "d"}], "wearers": figures})
+    assert CAVEAT in text
+    assert "| eyeBlinkLeft |" in text
+
+
+def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path, tmp_path: Path):
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "clips" / "a.npz")
+    arguments = ["--bundle", disc_bundle, "--data", disc_data, "--frames", 20, "--clips", tmp_path / "clips"]
+    result = CliRunner().invoke(evaluate, [*map(str, arguments), "--out", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout.splitlines()[-1])) == {"wearers", "clips"}
+    written = {file.name for file in (tmp_path / "report").iterdir()}
+    assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png"}
+    stored = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert (stored["format"], stored["version"]) == ("mien-evaluation", 1)
+
+
+def test_the_command_without_anything_to_judge_is_a_usage_error():
+    assert CliRunner().invoke(evaluate, []).exit_code == 2
+
+
+def test_real_clips_can_be_read(real_clips: list[Path]):
+    for path in real_clips:
+        assert {"jawOpen", "eyeBlinkLeft"} <= set(read_clip(path).reference)

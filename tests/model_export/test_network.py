@@ -1,0 +1,116 @@
+"""The network: exposure, mirrored arithmetic, folding, budget."""
+
+import numpy as np
+import pytest
+import torch
+
+from model_export.contract import FEATURE_COUNT
+from model_export.network import (
+    EYE_BACKBONE,
+    MOUTH_BACKBONE,
+    Backbone,
+    BackboneConfig,
+    ExpressionNetwork,
+    HeadModule,
+    LocalStandardisation,
+    convolution_flops,
+    folded,
+)
+
+TINY = BackboneConfig(stem=4, middle=4, middle_blocks=1, top=8, top_blocks=1, flat=2)
+
+
+def picture(seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    coarse_HW = rng.uniform(60, 120, (16, 16)).repeat(8, 0).repeat(8, 1)
+    return torch.from_numpy(coarse_HW[None].round())
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.6, 0), (0.7, 0), (1.0, 60), (0.8, 30)])
+def test_gain_and_offset_of_the_exposure_hardly_change_what_is_seen(gain: float, offset: float):
+    standardise = LocalStandardisation()
+    before = standardise(picture().to(torch.uint8))
+    after = standardise((picture() * gain + offset).round().to(torch.uint8))
+    assert (before - after).abs().mean() < 0.06
+    assert before.std() == pytest.approx(1.0, abs=0.25)
+
+
+def test_gamma_changes_little_of_what_is_seen():
+    standardise = LocalStandardisation()
+    before = standardise(picture().to(torch.uint8))
+    after = standardise((255 * (picture() / 255) ** 0.6).round().to(torch.uint8))
+    assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.99
+
+
+def test_a_flat_picture_gives_finite_values():
+    assert (LocalStandardisation()(torch.full((1, 128, 128), 200, dtype=torch.uint8)) == 0).all()
+
+
+def test_folding_batch_norms_keeps_the_features():
+    torch.manual_seed(1)
+    backbone = Backbone(TINY)
+    pixels_BHW = torch.randint(0, 256, (6, 128, 128), dtype=torch.uint8)
+    for _ in range(3):
+        backbone(pixels_BHW)  # moves the running statistics away from 0 and 1
+    backbone.eval()
+    with torch.no_grad():
+        for module in backbone.modules():
+            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+        torch.testing.assert_close(folded(backbone)(pixels_BHW), backbone(pixels_BHW), atol=2e-5, rtol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(backbone).modules())
+
+
+@pytest.mark.parametrize("outputs", [15, 33])
+def test_numpy_head_agrees_with_torch_head(outputs: int):
+    torch.manual_seed(outputs)
+    head = HeadModule(outputs)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_(0, 0.1)
+        features_BF = torch.rand(7, FEATURE_COUNT)
+        expected = head(features_BF).numpy()
+    np.testing.assert_allclose(head.to_region_head().apply(features_BF.numpy()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gaze_comes_out_in_degrees():
+    head = HeadModule(15)
+    with torch.no_grad():
+        head.weight_FO.zero_()
+        head.bias_O.fill_(1.0)
+    out_BO = head(torch.zeros(1, FEATURE_COUNT))
+    assert out_BO[0].tolist() == [1.0] * 12 + [10.0, 10.0, 1.0]
+
+
+def test_both_eyes_carry_the_same_universal_head():
+    head = ExpressionNetwork(TINY, TINY).to_head()
+    assert head.left_eye is head.right_eye
+
+
+def test_shipped_sizes_keep_the_budget():
+    network = ExpressionNetwork()
+    assert 15e6 < convolution_flops(EYE_BACKBONE) < 40e6
+    assert 15e6 < convolution_flops(MOUTH_BACKBONE) < 40e6
+    assert sum(parameter.numel() for parameter in network.parameters()) < 700_000
+
+
+def test_flops_are_those_of_the_layers():
+    backbone, counted = Backbone(TINY), 0
+
+    def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal counted
+        assert isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+        places = output[0, 0].numel() if output.ndim == 4 else 1
+        counted += 2 * places * module.weight.numel()
+
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    backbone(torch.zeros(2, 128, 128, dtype=torch.uint8))
+    assert convolution_flops(TINY) == counted
+
+
+def test_a_width_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="1 or more"):
+        BackboneConfig(stem=0)
