@@ -1,23 +1,27 @@
-"""Features of many crops through onnxruntime, in batches.
+"""Features of many crops through the runtime's sessions, in batches.
 
 Axes: B crop, H W image, F feature.
 """
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from model_export.contract import FEATURE_COUNT
+from model_export.contract import CROP_SIZE_PX, FEATURE_COUNT
+from model_export.runtime import INPUT_NAME, OUTPUT_NAME, open_session
 
 
 def onnx_features(model: bytes, pixels_BHW: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-    """float32 [B, 256] of a backbone given as ONNX; one thread, CPU, `batch` crops at a time."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """float32 [B, 256] of a backbone given as ONNX; the CPU session that serves, one thread, `batch` crops at a time."""
+    session = open_session(model, "cpu", batch, 1)
+    crops_BHW = np.zeros((batch, CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
+    answer_BF = np.zeros((batch, FEATURE_COUNT), np.float32)
+    binding = session.io_binding()
+    binding.bind_input(INPUT_NAME, "cpu", 0, np.uint8, crops_BHW.shape, crops_BHW.ctypes.data)
+    binding.bind_output(OUTPUT_NAME, "cpu", 0, np.float32, answer_BF.shape, answer_BF.ctypes.data)
     features_BF = np.empty((len(pixels_BHW), FEATURE_COUNT), np.float32)
     for first in range(0, len(pixels_BHW), batch):
-        part_BHW = np.ascontiguousarray(pixels_BHW[first : first + batch])
-        features_BF[first : first + batch] = session.run(["features"], {"pixels": part_BHW})[0]
+        count = min(batch, len(pixels_BHW) - first)
+        crops_BHW[:count] = pixels_BHW[first : first + count]
+        session.run_with_iobinding(binding)
+        features_BF[first : first + count] = answer_BF[:count]
     return features_BF

@@ -16,8 +16,8 @@ def disc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def disc_run(disc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the discs: long enough to learn them."""
-    from model_export.train import train  # noqa: PLC0415 - torch, for those tests only that need it
-    from tests.model_export.train_tiny import tiny_config  # noqa: PLC0415 - same
+    from model_export.train import train
+    from tests.model_export.train_tiny import tiny_config
 
     out = tmp_path_factory.mktemp("run")
     train(tiny_config(disc_data, out, epochs=12))
@@ -27,7 +27,7 @@ def disc_run(disc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def disc_bundle(disc_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from that run."""
-    from model_export.export import export  # noqa: PLC0415 - same
+    from model_export.export import export
 
     out = tmp_path_factory.mktemp("bundle") / "discs"
     export(disc_run, out, "discs")

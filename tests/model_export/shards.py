@@ -6,9 +6,11 @@ Not faces: they prove that training, judging and resuming work, nothing about ac
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from model_export.contract import EU_COUNT, EU_INDEX
@@ -17,7 +19,7 @@ MOVING = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthLeft", "mouthRight",
 """The EUs that these wearers show; the others stay 0."""
 
 
-def _eye(rng: np.random.Generator, blink: float, yaw_deg: float, pitch_deg: float, skin: int) -> np.ndarray:
+def _eye(rng: np.random.Generator, blink: float, yaw_deg: float, pitch_deg: float, skin: int) -> NDArray[Any]:
     """A dark pupil where the eye looks, below a lid that comes down; the wearer's left is at the right."""
     image_HW = np.full((128, 128), skin, np.uint8)
     cv2.circle(image_HW, (64 + round(yaw_deg * 1.5), 64 - round(pitch_deg * 1.5)), 14, 20, cv2.FILLED)
@@ -25,7 +27,7 @@ def _eye(rng: np.random.Generator, blink: float, yaw_deg: float, pitch_deg: floa
     return cv2.add(image_HW, rng.normal(0, 3, image_HW.shape).astype(np.int16), dtype=cv2.CV_8U)
 
 
-def _mouth(rng: np.random.Generator, values: dict[str, float], skin: int) -> np.ndarray:
+def _mouth(rng: np.random.Generator, values: dict[str, float], skin: int) -> NDArray[Any]:
     """A dark opening that grows with the jaw and moves sideways, and two bright corners that rise."""
     image_HW = np.full((128, 128), skin, np.uint8)
     across = 64 + round(30 * (values["mouthLeft"] - values["mouthRight"]))
@@ -43,7 +45,7 @@ def write_wearer(folder: Path, wearer_seed: int, frames: int) -> dict[str, objec
     for name in MOVING:
         values_TE[:, EU_INDEX[name]] = rng.uniform(0, 1, frames) * (rng.random(frames) < 0.6)
     gaze_T4 = rng.uniform(-15, 15, (frames, 4)).astype(np.float32)
-    crops: dict[str, list[np.ndarray]] = {"left_eye": [], "right_eye": [], "mouth": []}
+    crops: dict[str, list[NDArray[Any]]] = {"left_eye": [], "right_eye": [], "mouth": []}
     for values_E, gaze_4 in zip(values_TE, gaze_T4, strict=True):
         values = {name: float(values_E[EU_INDEX[name]]) for name in MOVING}
         crops["left_eye"].append(_eye(rng, values["eyeBlinkLeft"], gaze_4[0], gaze_4[1], skin))

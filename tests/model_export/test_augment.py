@@ -1,38 +1,42 @@
 """Augmentation: mirrors, keeps places within what is asked, spoils as often as asked, repeats by seed."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model_export.augment import NO_AUGMENTATION, AugmentConfig, augment
 
 
-def dot(row: int, column: int) -> np.ndarray:
+def dot(row: int, column: int) -> NDArray[Any]:
     image_HW = np.full((128, 128), 60, np.uint8)
     image_HW[row - 3 : row + 4, column - 3 : column + 4] = 250
     return image_HW
 
 
-def centre_of_light(image_HW: np.ndarray) -> np.ndarray:
+def centre_of_light(image_HW: NDArray[Any]) -> NDArray[Any]:
     bright_HW = np.clip(image_HW.astype(float) - np.percentile(image_HW, 98), 0, None)
     rows_HW, columns_HW = np.mgrid[0:128, 0:128]
-    return np.array([(bright_HW * rows_HW).sum(), (bright_HW * columns_HW).sum()]) / bright_HW.sum()
+    total = bright_HW.sum()
+    return np.array([(bright_HW * rows_HW).sum() / total, (bright_HW * columns_HW).sum() / total])
 
 
-def test_nothing_is_changed_when_nothing_is_asked():
+def test_nothing_is_changed_when_nothing_is_asked() -> None:
     image_HW = dot(30, 40)
     same_HW, intact = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=False)
     assert intact
     np.testing.assert_array_equal(same_HW, image_HW)
 
 
-def test_mirroring_turns_left_into_right():
+def test_mirroring_turns_left_into_right() -> None:
     image_HW = dot(30, 40)
     mirrored_HW, _ = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=True)
     np.testing.assert_array_equal(mirrored_HW, image_HW[:, ::-1])
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool):
+def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool) -> None:
     config = AugmentConfig(spoiled=0.0)
     found = []
     for seed in range(60):
@@ -44,20 +48,20 @@ def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool):
     assert np.linalg.norm(np.median(found, axis=0) - expected) < 3
 
 
-def test_as_many_crops_are_spoiled_as_asked():
+def test_as_many_crops_are_spoiled_as_asked() -> None:
     rng, config = np.random.default_rng(5), AugmentConfig(spoiled=0.3)
     intact = [augment(dot(64, 64), rng, config, mirrored=False)[1] for _ in range(400)]
     assert 0.62 < np.mean(intact) < 0.78
 
 
-def test_a_seed_repeats_a_crop():
+def test_a_seed_repeats_a_crop() -> None:
     config = AugmentConfig()
     first, _ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
     second, _ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_crop_given_is_left_alone():
+def test_the_crop_given_is_left_alone() -> None:
     image_HW = dot(64, 64)
     before_HW = image_HW.copy()
     for seed in range(30):
@@ -65,6 +69,6 @@ def test_the_crop_given_is_left_alone():
     np.testing.assert_array_equal(image_HW, before_HW)
 
 
-def test_shares_outside_their_range_are_refused():
+def test_shares_outside_their_range_are_refused() -> None:
     with pytest.raises(ValueError, match="Shares"):
         AugmentConfig(spoiled=1.5)

@@ -18,7 +18,7 @@ def entries_of(seeds: list[int]) -> list[ShardEntry]:
     return [ShardEntry(Path(f"{n}.safetensors"), f"{n:064x}", 10, seed) for n, seed in enumerate(seeds)]
 
 
-def test_a_wearer_is_never_on_both_sides_of_the_split():
+def test_a_wearer_is_never_on_both_sides_of_the_split() -> None:
     entries = entries_of([seed for seed in range(40) for _ in range(3)])
     trained, unseen = split_wearers(entries, 0.1)
     assert not {entry.wearer_seed for entry in trained} & {entry.wearer_seed for entry in unseen}
@@ -26,23 +26,23 @@ def test_a_wearer_is_never_on_both_sides_of_the_split():
     assert len(trained) + len(unseen) == len(entries)
 
 
-def test_the_split_does_not_depend_on_the_order_of_shards():
+def test_the_split_does_not_depend_on_the_order_of_shards() -> None:
     entries = entries_of(list(range(20)))
     first, second = split_wearers(entries, 0.2)[1], split_wearers(entries[::-1], 0.2)[1]
     assert {entry.wearer_seed for entry in first} == {entry.wearer_seed for entry in second}
 
 
-def test_small_datasets_hold_out_one_wearer_and_keep_one():
+def test_small_datasets_hold_out_one_wearer_and_keep_one() -> None:
     trained, unseen = split_wearers(entries_of([5, 6]), 0.9)
     assert (len(trained), len(unseen)) == (1, 1)
 
 
-def test_holding_out_from_a_single_wearer_is_refused():
+def test_holding_out_from_a_single_wearer_is_refused() -> None:
     with pytest.raises(DataError, match="2 wearers or more. Found 1"):
         split_wearers(entries_of([5, 5]), 0.1)
 
 
-def test_a_shard_gives_what_was_written(disc_data: Path):
+def test_a_shard_gives_what_was_written(disc_data: Path) -> None:
     shard = open_shard(list_shards(disc_data)[0])
     assert shard.mouth_THW.shape == (64, 128, 128)
     assert shard.values_TE.dtype == np.float32
@@ -51,7 +51,7 @@ def test_a_shard_gives_what_was_written(disc_data: Path):
     assert (shard.mouth_THW[wide] < 40).sum() > 2 * (shard.mouth_THW[shut] < 40).sum()
 
 
-def test_data_that_is_not_there_yet_is_explained(tmp_path: Path):
+def test_data_that_is_not_there_yet_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Let the rendering finish"):
         list_shards(tmp_path)
 
@@ -64,13 +64,13 @@ def test_data_that_is_not_there_yet_is_explained(tmp_path: Path):
         ('{"format": "mien-dataset", "version": 1, "shards": []}', "Found none"),
     ],
 )
-def test_another_dataset_is_refused(tmp_path: Path, text: str, says: str):
+def test_another_dataset_is_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(DataError, match=says):
         list_shards(tmp_path)
 
 
-def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path):
+def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path) -> None:
     entry = list_shards(disc_data)[0]
     path = tmp_path / "wearer_00001.safetensors"
     shutil.copy(entry.path, path)
@@ -91,12 +91,12 @@ def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path):
         open_shard(ShardEntry(entry.path, entry.sha256, 63, entry.wearer_seed))
 
 
-def test_the_data_digest_tells_other_data_apart():
+def test_the_data_digest_tells_other_data_apart() -> None:
     entries = entries_of([1, 2])
     assert data_digest(entries) != data_digest(entries[:1])
 
 
-def test_right_eyes_are_seen_as_left_ones(disc_data: Path):
+def test_right_eyes_are_seen_as_left_ones(disc_data: Path) -> None:
     entries = list_shards(disc_data)[:1]
     shard, batch = open_shard(entries[0]), BatchSource(entries, 64, NO_AUGMENTATION, seed=3)[0]
     for n in (0, 17, 63):
@@ -110,13 +110,13 @@ def test_right_eyes_are_seen_as_left_ones(disc_data: Path):
         np.testing.assert_array_equal(batch.mouth_values_BE[n].numpy(), shard.values_TE[t, 24:])
 
 
-def test_gaze_to_the_temple_is_positive_for_either_eye(disc_data: Path):
+def test_gaze_to_the_temple_is_positive_for_either_eye(disc_data: Path) -> None:
     shard = open_shard(list_shards(disc_data)[0])
     _, gaze_22 = eye_labels(shard, 0)
     assert gaze_22[:, 0].tolist() == [shard.gaze_T4[0, 0], -shard.gaze_T4[0, 2]]
 
 
-def test_mirrored_mouths_swap_left_and_right():
+def test_mirrored_mouths_swap_left_and_right() -> None:
     mirrored = [MOUTH_EUS[index] for index in MOUTH_MIRROR]
     pairs = dict(zip(MOUTH_EUS, mirrored, strict=True))
     assert pairs["mouthLeft"] == "mouthRight"
@@ -126,7 +126,7 @@ def test_mirrored_mouths_swap_left_and_right():
     assert [mirrored[index] for index in MOUTH_MIRROR] == list(MOUTH_EUS)
 
 
-def test_a_mirrored_mouth_has_the_labels_of_its_picture(disc_data: Path):
+def test_a_mirrored_mouth_has_the_labels_of_its_picture(disc_data: Path) -> None:
     entries = list_shards(disc_data)
     config = AugmentConfig(shift=1e-6, scale=0.0, rotation_deg=0.0, spoiled=0.0)
     batch = BatchSource(entries, 200, config, seed=1)[0]
@@ -138,7 +138,7 @@ def test_a_mirrored_mouth_has_the_labels_of_its_picture(disc_data: Path):
     assert np.corrcoef(across_B, place_B)[0, 1] > 0.6
 
 
-def test_a_batch_is_a_function_of_seed_step_and_rank(disc_data: Path):
+def test_a_batch_is_a_function_of_seed_step_and_rank(disc_data: Path) -> None:
     entries = list_shards(disc_data)
     source = BatchSource(entries, 8, AugmentConfig(), seed=4)
     again = BatchSource(entries, 8, AugmentConfig(), seed=4)
@@ -148,7 +148,7 @@ def test_a_batch_is_a_function_of_seed_step_and_rank(disc_data: Path):
     assert (other_rank[0].mouth_pixels_BHW != source[0].mouth_pixels_BHW).any()
 
 
-def test_an_epoch_shows_every_frame_set_once_over_all_ranks(disc_data: Path):
+def test_an_epoch_shows_every_frame_set_once_over_all_ranks(disc_data: Path) -> None:
     entries = list_shards(disc_data)[:1]
     sources = [BatchSource(entries, 8, NO_AUGMENTATION, seed=4, rank=rank, ranks=2) for rank in (0, 1)]
     assert sources[0].steps_per_epoch == 4
@@ -161,14 +161,14 @@ def test_an_epoch_shows_every_frame_set_once_over_all_ranks(disc_data: Path):
     assert len(shown) == 64
 
 
-def test_worker_processes_make_the_same_batches(disc_data: Path):
+def test_worker_processes_make_the_same_batches(disc_data: Path) -> None:
     source = BatchSource(list_shards(disc_data), 4, AugmentConfig(), seed=2)
     stream = batches(source, 7, workers=1)
     for step in (7, 8):
         assert (next(stream).eye_pixels_BHW == source[step].eye_pixels_BHW).all()
 
 
-def test_a_shard_of_another_format_is_refused(disc_data: Path, tmp_path: Path):
+def test_a_shard_of_another_format_is_refused(disc_data: Path, tmp_path: Path) -> None:
     entry = list_shards(disc_data)[0]
     data = entry.path.read_bytes()
     size = int.from_bytes(data[:8], "little")

@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
@@ -24,13 +26,14 @@ def bundle(disc_bundle: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def figures(bundle: Bundle, disc_data: Path) -> dict[str, object]:
+def figures(bundle: Bundle, disc_data: Path) -> dict[str, Any]:
     return evaluate_wearers([bundle], disc_data, 64)
 
 
-def write_clip(path: Path, frames: int = 40, **changes: np.ndarray) -> Path:
+def write_clip(path: Path, **changes: NDArray[Any]) -> Path:
+    frames = 40
     rng = np.random.default_rng(1)
-    arrays = {
+    arrays: dict[str, Any] = {
         "left_eye": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
         "right_eye": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
         "mouth": rng.integers(0, 255, (frames, 128, 128), dtype=np.uint8),
@@ -42,40 +45,40 @@ def write_clip(path: Path, frames: int = 40, **changes: np.ndarray) -> Path:
     return path
 
 
-def test_unseen_wearers_are_followed_better_than_by_the_mean(figures: dict):
+def test_unseen_wearers_are_followed_better_than_by_the_mean(figures: dict[str, Any]) -> None:
     blink = figures["eus"]["eyeBlinkLeft"]
     assert blink["r"] > 0.8
     assert blink["rmse"] < 0.7 * blink["rmse_of_mean_baseline"]
     assert figures["summary"]["gaze_median_deg"] < 0.7 * figures["summary"]["gaze_median_deg_of_mean_baseline"]
 
 
-def test_an_eu_that_never_moves_has_no_r(figures: dict):
+def test_an_eu_that_never_moves_has_no_r(figures: dict[str, Any]) -> None:
     assert figures["eus"]["tongueOut"]["r"] is None
 
 
-def test_evaluation_repeats(figures: dict, bundle: Bundle, disc_data: Path):
+def test_evaluation_repeats(figures: dict[str, Any], bundle: Bundle, disc_data: Path) -> None:
     assert evaluate_wearers([bundle], disc_data, 64) == figures
 
 
-def test_trained_wearers_are_left_out(bundle: Bundle, disc_data: Path):
+def test_trained_wearers_are_left_out(bundle: Bundle, disc_data: Path) -> None:
     unseen = {entry.wearer_seed for entry in unseen_shards([bundle], disc_data)}
     assert unseen
     assert not unseen & set(bundle.training["data"]["trained_wearers"])
 
 
-def test_data_without_an_unseen_wearer_is_refused(bundle: Bundle, disc_data: Path):
+def test_data_without_an_unseen_wearer_is_refused(bundle: Bundle, disc_data: Path) -> None:
     seeds = [entry.wearer_seed for entry in list_shards(disc_data)]
     record = {**bundle.training, "data": {**bundle.training["data"], "trained_wearers": seeds}}
     with pytest.raises(EvaluationError, match="never trained on"):
         unseen_shards([replace(bundle, training=record)], disc_data)
 
 
-def test_a_bundle_that_hides_its_wearers_is_refused(bundle: Bundle, disc_data: Path):
+def test_a_bundle_that_hides_its_wearers_is_refused(bundle: Bundle, disc_data: Path) -> None:
     with pytest.raises(EvaluationError, match="trained_wearers"):
         unseen_shards([replace(bundle, training={})], disc_data)
 
 
-def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path):
+def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path) -> None:
     shard = open_shard(list_shards(disc_data)[0])
     left_THW, mouth_THW = shard.left_eye_THW[:3], shard.mouth_THW[:3]
     found = estimate(bundle, left_THW, left_THW[:, :, ::-1], mouth_THW)
@@ -83,19 +86,19 @@ def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path):
     np.testing.assert_allclose(found.gaze_T4[:, 2:], found.gaze_T4[:, :2] * [-1, 1], atol=1e-5)
 
 
-def test_several_bundles_give_mean_and_deviation():
+def test_several_bundles_give_mean_and_deviation() -> None:
     assert merged([{"r": 0.5}, {"r": 0.7}]) == {"r": {"mean": 0.6, "std": 0.1414}}
     assert merged([{"r": 0.5}]) == {"r": 0.5}
     assert merged([{"r": 0.5}, {"r": None}]) == {"r": None}
 
 
-def test_gaze_error_is_the_angle_between_directions():
+def test_gaze_error_is_the_angle_between_directions() -> None:
     answer_T2 = np.array([[10.0, 0.0], [0.0, 5.0], [90.0, 0.0], [20.0, 60.0]])
     truth_T2 = np.array([[0.0, 0.0], [0.0, -5.0], [0.0, 90.0], [20.0, 60.0]])
     np.testing.assert_allclose(gaze_error_deg(answer_T2, truth_T2), [10, 10, 90, 0], atol=1e-5)
 
 
-def curves(**changes: np.ndarray) -> dict[str, np.ndarray]:
+def curves(**changes: NDArray[Any]) -> dict[str, NDArray[Any]]:
     names = (*EU_NAMES, "leftYaw", "leftPitch", "rightYaw", "rightPitch", "browInnerUp")
     return {name: np.zeros(2, np.float32) for name in names} | changes
 
@@ -113,13 +116,13 @@ def curves(**changes: np.ndarray) -> dict[str, np.ndarray]:
         ("gaze-y, both eyes", {"eyeLookUpLeft": [1, 0], "eyeLookDownRight": [0, 1]}, [0.5, -0.5]),
     ],
 )
-def test_channels_combine_as_named(channel: str, changes: dict[str, list[float]], expected: list[float]):
+def test_channels_combine_as_named(channel: str, changes: dict[str, list[float]], expected: list[float]) -> None:
     (found,) = [each for each in CHANNELS if each.name == channel]
     arrays = {name: np.array(values, np.float32) for name, values in changes.items()}
     np.testing.assert_allclose(found.ours(curves(**arrays)), expected, atol=1e-6)
 
 
-def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path, tmp_path: Path):
+def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path, tmp_path: Path) -> None:
     shard = open_shard(list_shards(disc_data)[0])
     found = estimate(bundle, shard.left_eye_THW, shard.right_eye_THW, shard.mouth_THW)
     jaw_T = found.values_TE[:, EU_NAMES.index("jawOpen")]
@@ -141,23 +144,23 @@ def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path
     "changes",
     [{"mouth": np.zeros((39, 128, 128), np.uint8)}, {"mouth": np.zeros((40, 128, 128), np.float32)}],
 )
-def test_clips_of_another_shape_are_refused(changes: dict[str, np.ndarray], tmp_path: Path):
+def test_clips_of_another_shape_are_refused(changes: dict[str, NDArray[Any]], tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="should be uint8"):
         read_clip(write_clip(tmp_path / "a.npz", **changes))
 
 
-def test_clips_that_carry_python_objects_are_refused(tmp_path: Path):
+def test_clips_that_carry_python_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"a\.npz"):
         read_clip(write_clip(tmp_path / "a.npz", reference_names=np.array([object(), object()])))
 
 
-def test_the_report_says_that_no_headset_was_seen(figures: dict):
+def test_the_report_says_that_no_headset_was_seen(figures: dict[str, Any]) -> None:
     text = markdown({"bundles": [{"name": "discs", "digest": "d"}], "wearers": figures})
     assert CAVEAT in text
     assert "| eyeBlinkLeft |" in text
 
 
-def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path, tmp_path: Path):
+def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     write_clip(tmp_path / "clips" / "a.npz")
     arguments = ["--bundle", disc_bundle, "--data", disc_data, "--frames", 20, "--clips", tmp_path / "clips"]
@@ -170,10 +173,10 @@ def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path,
     assert (stored["format"], stored["version"]) == ("mien-evaluation", 1)
 
 
-def test_the_command_without_anything_to_judge_is_a_usage_error():
+def test_the_command_without_anything_to_judge_is_a_usage_error() -> None:
     assert CliRunner().invoke(evaluate, []).exit_code == 2
 
 
-def test_real_clips_can_be_read(real_clips: list[Path]):
+def test_real_clips_can_be_read(real_clips: list[Path]) -> None:
     for path in real_clips:
         assert {"jawOpen", "eyeBlinkLeft"} <= set(read_clip(path).reference)

@@ -26,7 +26,9 @@ def backbones(trained: TrainedRun) -> tuple[bytes, bytes]:
     return to_onnx(trained.network.eye), to_onnx(trained.network.mouth)
 
 
-def test_onnxruntime_gives_the_features_of_torch_for_any_batch(trained: TrainedRun, backbones: tuple[bytes, bytes]):
+def test_onnxruntime_gives_the_features_of_torch_for_any_batch(
+    trained: TrainedRun, backbones: tuple[bytes, bytes]
+) -> None:
     pixels_BHW = np.random.default_rng(0).integers(0, 256, (5, 128, 128), dtype=np.uint8)
     with torch.no_grad():
         expected_BF = trained.network.eye(torch.from_numpy(pixels_BHW)).numpy()
@@ -34,7 +36,7 @@ def test_onnxruntime_gives_the_features_of_torch_for_any_batch(trained: TrainedR
         np.testing.assert_allclose(onnx_features(backbones[0], pixels_BHW, batch), expected_BF, atol=1e-4)
 
 
-def test_the_graph_has_the_promised_ends(backbones: tuple[bytes, bytes]):
+def test_the_graph_has_the_promised_ends(backbones: tuple[bytes, bytes]) -> None:
     model = onnx.load_from_string(backbones[1])
     (pixels,), (features,) = model.graph.input, model.graph.output
     assert (pixels.name, features.name) == ("pixels", "features")
@@ -45,7 +47,7 @@ def test_the_graph_has_the_promised_ends(backbones: tuple[bytes, bytes]):
     assert json.loads(names["blendshape_names"]) == list(EU_NAMES)
 
 
-def test_a_bundle_reads_back_with_its_training_record(disc_bundle: Path):
+def test_a_bundle_reads_back_with_its_training_record(disc_bundle: Path) -> None:
     bundle = read_bundle(disc_bundle)
     assert bundle.training["largest_difference"] <= 1e-4
     assert bundle.training["config"]["balancer"] == "equal"
@@ -55,7 +57,7 @@ def test_a_bundle_reads_back_with_its_training_record(disc_bundle: Path):
 
 def test_a_backbone_of_other_weights_writes_nothing(
     trained: TrainedRun, backbones: tuple[bytes, bytes], tmp_path: Path
-):
+) -> None:
     model = onnx.load_from_string(backbones[0])
     weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     values = np.frombuffer(weights.raw_data, np.float32).copy()
@@ -73,7 +75,7 @@ def test_a_backbone_of_other_weights_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_golden_outputs_that_are_slightly_off_are_found(trained: TrainedRun, backbones: tuple[bytes, bytes]):
+def test_golden_outputs_that_are_slightly_off_are_found(trained: TrainedRun, backbones: tuple[bytes, bytes]) -> None:
     golden = make_golden(trained.network)
     assert require_agreement(trained.network, *backbones, golden) <= 1e-4
     out_BO = golden.mouth_out_BO.copy()
@@ -82,12 +84,12 @@ def test_golden_outputs_that_are_slightly_off_are_found(trained: TrainedRun, bac
         require_agreement(trained.network, *backbones, replace(golden, mouth_out_BO=out_BO))
 
 
-def test_an_unfinished_run_is_refused(tmp_path: Path):
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Let the training finish"):
         export(tmp_path, tmp_path / "bundle", "x")
 
 
-def test_weights_that_are_not_the_recorded_ones_are_refused(disc_run: Path, tmp_path: Path):
+def test_weights_that_are_not_the_recorded_ones_are_refused(disc_run: Path, tmp_path: Path) -> None:
     for file in disc_run.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     data = bytearray((tmp_path / WEIGHTS_FILE).read_bytes())

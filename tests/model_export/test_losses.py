@@ -34,17 +34,17 @@ def task(losses_E: torch.Tensor, name: str) -> float:
     return float(losses_E[TASK_NAMES.index(name)])
 
 
-def test_there_is_one_loss_for_each_task(batch: Batch):
+def test_there_is_one_loss_for_each_task(batch: Batch) -> None:
     assert losses(*outputs(), batch).shape == (len(TASK_NAMES),) == (47,)
 
 
-def test_an_eu_has_its_mean_squared_error(batch: Batch):
+def test_an_eu_has_its_mean_squared_error(batch: Batch) -> None:
     found = losses(*outputs(eye=0.9, mouth=0.3), batch)
     assert task(found, "eyeBlink") == pytest.approx(0.16)
     assert task(found, "jawOpen") == pytest.approx(0.04)
 
 
-def test_spoiled_crops_teach_only_confidence(batch: Batch):
+def test_spoiled_crops_teach_only_confidence(batch: Batch) -> None:
     eye_BO, mouth_BO = outputs()
     mouth_BO[0, :32] = 7.0
     batch = replace(batch, mouth_intact_B=torch.tensor([0.0, 1.0, 1.0]))
@@ -55,18 +55,18 @@ def test_spoiled_crops_teach_only_confidence(batch: Batch):
     )
 
 
-def test_a_batch_of_spoiled_crops_only_stays_finite(batch: Batch):
+def test_a_batch_of_spoiled_crops_only_stays_finite(batch: Batch) -> None:
     batch = replace(batch, eye_intact_B=torch.zeros(EYES), mouth_intact_B=torch.zeros(MOUTHS))
     assert losses(*outputs(), batch).isfinite().all()
 
 
-def test_beyond_the_range_an_error_counts_a_tenth(batch: Batch):
+def test_beyond_the_range_an_error_counts_a_tenth(batch: Batch) -> None:
     eye_BO, mouth_BO = outputs(mouth=-0.5)
     batch = replace(batch, mouth_values_BE=torch.zeros(MOUTHS, 32))
     assert task(losses(eye_BO, mouth_BO, batch), "jawOpen") == pytest.approx((0.1 * 0.5) ** 2)
 
 
-def test_gaze_counts_as_far_as_the_eye_is_open(batch: Batch):
+def test_gaze_counts_as_far_as_the_eye_is_open(batch: Batch) -> None:
     eye_BO, mouth_BO = outputs()
     eye_BO[0, 12] = 4.0  # degrees off: Huber below its corner is half the square, over two numbers
     values_BE = batch.eye_values_BE.clone()
@@ -77,7 +77,7 @@ def test_gaze_counts_as_far_as_the_eye_is_open(batch: Batch):
     assert task(losses(eye_BO, mouth_BO, replace(batch, eye_values_BE=values_BE)), "gaze") == pytest.approx(0.0)
 
 
-def test_confidence_has_its_cross_entropy(batch: Batch):
+def test_confidence_has_its_cross_entropy(batch: Batch) -> None:
     eye_BO, mouth_BO = outputs()
     eye_BO[:, -1] = 0.0
     assert task(losses(eye_BO, mouth_BO, batch), "eyeConfidence") == pytest.approx(0.6931, abs=1e-3)

@@ -27,7 +27,7 @@ def picture(seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.6, 0), (0.7, 0), (1.0, 60), (0.8, 30)])
-def test_gain_and_offset_of_the_exposure_hardly_change_what_is_seen(gain: float, offset: float):
+def test_gain_and_offset_of_the_exposure_hardly_change_what_is_seen(gain: float, offset: float) -> None:
     standardise = LocalStandardisation()
     before = standardise(picture().to(torch.uint8))
     after = standardise((picture() * gain + offset).round().to(torch.uint8))
@@ -35,18 +35,18 @@ def test_gain_and_offset_of_the_exposure_hardly_change_what_is_seen(gain: float,
     assert before.std() == pytest.approx(1.0, abs=0.25)
 
 
-def test_gamma_changes_little_of_what_is_seen():
+def test_gamma_changes_little_of_what_is_seen() -> None:
     standardise = LocalStandardisation()
     before = standardise(picture().to(torch.uint8))
     after = standardise((255 * (picture() / 255) ** 0.6).round().to(torch.uint8))
     assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.99
 
 
-def test_a_flat_picture_gives_finite_values():
+def test_a_flat_picture_gives_finite_values() -> None:
     assert (LocalStandardisation()(torch.full((1, 128, 128), 200, dtype=torch.uint8)) == 0).all()
 
 
-def test_folding_batch_norms_keeps_the_features():
+def test_folding_batch_norms_keeps_the_features() -> None:
     torch.manual_seed(1)
     backbone = Backbone(TINY)
     pixels_BHW = torch.randint(0, 256, (6, 128, 128), dtype=torch.uint8)
@@ -63,7 +63,7 @@ def test_folding_batch_norms_keeps_the_features():
 
 
 @pytest.mark.parametrize("outputs", [15, 33])
-def test_numpy_head_agrees_with_torch_head(outputs: int):
+def test_numpy_head_agrees_with_torch_head(outputs: int) -> None:
     torch.manual_seed(outputs)
     head = HeadModule(outputs)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_numpy_head_agrees_with_torch_head(outputs: int):
     np.testing.assert_allclose(head.to_region_head().apply(features_BF.numpy()), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gaze_comes_out_in_degrees():
+def test_gaze_comes_out_in_degrees() -> None:
     head = HeadModule(15)
     with torch.no_grad():
         head.weight_FO.zero_()
@@ -83,19 +83,19 @@ def test_gaze_comes_out_in_degrees():
     assert out_BO[0].tolist() == [1.0] * 12 + [10.0, 10.0, 1.0]
 
 
-def test_both_eyes_carry_the_same_universal_head():
+def test_both_eyes_carry_the_same_universal_head() -> None:
     head = ExpressionNetwork(TINY, TINY).to_head()
     assert head.left_eye is head.right_eye
 
 
-def test_shipped_sizes_keep_the_budget():
+def test_shipped_sizes_keep_the_budget() -> None:
     network = ExpressionNetwork()
     assert 15e6 < convolution_flops(EYE_BACKBONE) < 40e6
     assert 15e6 < convolution_flops(MOUTH_BACKBONE) < 40e6
     assert sum(parameter.numel() for parameter in network.parameters()) < 700_000
 
 
-def test_flops_are_those_of_the_layers():
+def test_flops_are_those_of_the_layers() -> None:
     backbone, counted = Backbone(TINY), 0
 
     def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
@@ -111,6 +111,6 @@ def test_flops_are_those_of_the_layers():
     assert convolution_flops(TINY) == counted
 
 
-def test_a_width_of_nothing_is_refused():
+def test_a_width_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="1 or more"):
         BackboneConfig(stem=0)

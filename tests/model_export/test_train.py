@@ -1,5 +1,6 @@
 """Training: it learns what can be learned, goes on after a kill, and agrees with itself over processes."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
@@ -24,11 +26,11 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "tests.model_export.train_tiny", *map(str, arguments)]
 
 
-def lines(out: Path) -> list[dict[str, object]]:
+def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_training_lowers_the_loss_and_follows_wearers_never_seen(disc_run: Path):
+def test_training_lowers_the_loss_and_follows_wearers_never_seen(disc_run: Path) -> None:
     logged = [line["loss"] for line in lines(disc_run) if "loss" in line]
     assert logged[-1] < 0.5 * logged[0]
     record = json.loads((disc_run / RECORD_FILE).read_text())
@@ -36,7 +38,7 @@ def test_training_lowers_the_loss_and_follows_wearers_never_seen(disc_run: Path)
     assert not set(record["data"]["trained_wearers"]) & set(record["data"]["held_out_wearers"])
 
 
-def test_a_killed_run_resumes_to_the_same_weights(disc_data: Path, tmp_path: Path):
+def test_a_killed_run_resumes_to_the_same_weights(disc_data: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(tiny_config(disc_data, whole, epochs=3))
     with subprocess.Popen(
@@ -54,7 +56,7 @@ def test_a_killed_run_resumes_to_the_same_weights(disc_data: Path, tmp_path: Pat
     assert all((expected[name] == found[name]).all() for name in expected)
 
 
-def test_a_finished_run_only_says_its_result_again(disc_data: Path, tmp_path: Path):
+def test_a_finished_run_only_says_its_result_again(disc_data: Path, tmp_path: Path) -> None:
     first = train(tiny_config(disc_data, tmp_path, epochs=1))
     second = train(tiny_config(disc_data, tmp_path, epochs=1, resume=True))
     assert first is not None
@@ -62,7 +64,7 @@ def test_a_finished_run_only_says_its_result_again(disc_data: Path, tmp_path: Pa
     assert (second.steps, second.weights_sha256) == (first.steps, first.weights_sha256)
 
 
-def test_two_processes_train_one_network(disc_data: Path, tmp_path: Path):
+def test_two_processes_train_one_network(disc_data: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run(
         [*launcher, *command(disc_data, tmp_path, 2)[1:]],
@@ -80,7 +82,7 @@ def test_two_processes_train_one_network(disc_data: Path, tmp_path: Path):
     assert record["result"]["steps"] == 16  # 4 wearers x 64 frame sets x 2 epochs / (16 x 2 processes)
 
 
-def test_a_run_with_a_clock_ends_when_its_minutes_are_over(disc_data: Path, tmp_path: Path):
+def test_a_run_with_a_clock_ends_when_its_minutes_are_over(disc_data: Path, tmp_path: Path) -> None:
     config = tiny_config(disc_data, tmp_path)
     timed = TrainConfig(
         data=disc_data,
@@ -98,22 +100,22 @@ def test_a_run_with_a_clock_ends_when_its_minutes_are_over(disc_data: Path, tmp_
     assert result.steps > 2
 
 
-def test_another_configuration_is_not_resumed(disc_data: Path, tmp_path: Path):
+def test_another_configuration_is_not_resumed(disc_data: Path, tmp_path: Path) -> None:
     train(tiny_config(disc_data, tmp_path, epochs=0.25))
     with pytest.raises(CheckpointError, match="balancer"):
         train(tiny_config(disc_data, tmp_path, epochs=0.25, balancer="log", resume=True))
 
 
-def test_a_damaged_checkpoint_is_named(disc_data: Path, tmp_path: Path):
+def test_a_damaged_checkpoint_is_named(disc_data: Path, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
     with pytest.raises(CheckpointError, match=CHECKPOINT_FILE):
         train(tiny_config(disc_data, tmp_path, resume=True))
 
 
-def test_the_learning_rate_rises_falls_and_never_ends():
+def test_the_learning_rate_rises_falls_and_never_ends() -> None:
     rates = [learning_rate(step / 100, 1.0) for step in range(101)]
     assert rates.index(max(rates)) == 3
-    assert all(later <= earlier for earlier, later in zip(rates[3:], rates[4:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[3:]))
     assert 0 < rates[0] < 0.01
     assert 0 < rates[-1] < 0.01
 
@@ -122,6 +124,6 @@ def test_the_learning_rate_rises_falls_and_never_ends():
     "wrong",
     [{"epochs": None}, {"minutes": 3.0}, {"epochs": -1.0}, {"batch": 1}, {"threads": 0}, {"learning_rate": 0.0}],
 )
-def test_a_configuration_that_cannot_be_is_refused(wrong: dict[str, object], tmp_path: Path):
+def test_a_configuration_that_cannot_be_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         TrainConfig(**({"data": tmp_path, "out": tmp_path} | wrong))
