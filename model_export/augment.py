@@ -29,13 +29,21 @@ class AugmentConfig:
     """Largest rotation."""
     spoiled: float = 0.06
     """Share of crops made unreadable, to teach the confidence."""
+    photometric: float = 1.0
+    """Share of crops whose light, focus and noise are changed beyond what was rendered."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.shift < 0.5 and 0 <= self.scale < 1 and 0 <= self.spoiled < 1 and self.rotation_deg >= 0):
+        if not (
+            0 <= self.shift < 0.5
+            and 0 <= self.scale < 1
+            and 0 <= self.spoiled < 1
+            and 0 <= self.photometric <= 1
+            and self.rotation_deg >= 0
+        ):
             raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
 
 
-NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0)
+NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0)
 """Crops as they are rendered."""
 
 _NOISE_SIDE: Final = 2 * CROP_SIZE_PX
@@ -55,6 +63,8 @@ def augment(
     intact = bool(rng.random() >= config.spoiled)
     spoil = "" if intact else str(rng.choice(_SPOILS))
     changed_HW = _place(pixels_HW, rng, config, mirrored=mirrored, misframed=spoil == "misframed")
+    if rng.random() >= config.photometric and not spoil:
+        return changed_HW, True
     if rng.random() < 0.10:
         _cover_a_little(changed_HW, rng)
     if spoil == "covered":

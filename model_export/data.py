@@ -25,6 +25,8 @@ from model_export.errors import DataError
 DATASET_VERSION: Final = 1
 SHARD_VERSION: Final = 1
 _DTYPES: Final = {"U8": np.uint8, "F32": np.float32, "I64": np.int64, "I32": np.int32}
+_LOOKS_OF_THE_SAME_WEARERS: Final = {"frontal": "near", "headset": "near"}
+"""Looks that show the wearers of another look: there, equal seeds are one wearer. All other looks have wearers of their own."""
 _MAX_HEADER_BYTES: Final = 16 << 20
 
 
@@ -35,14 +37,15 @@ class ShardEntry:
     path: Path
     sha256: str
     frames: int
-    wearer_seed: int
+    wearer: str
+    """Which wearer: the kind of wearers that the look draws, and the seed among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One wearer's frame sets; the images are memory maps, so that processes share one copy in the page cache."""
 
-    wearer_seed: int
+    wearer: str
     left_eye_THW: NDArray[np.uint8]
     right_eye_THW: NDArray[np.uint8]
     mouth_THW: NDArray[np.uint8]
@@ -80,8 +83,12 @@ def dataset_config(folder: Path) -> Any:
 def list_shards(folder: Path) -> tuple[ShardEntry, ...]:
     """The shards that `folder`/dataset.json lists, in its order; raises DataError."""
     dataset = _read_dataset(folder)
+    look = str((dataset.get("config") or {}).get("look", "train"))
+    kind = _LOOKS_OF_THE_SAME_WEARERS.get(look, look)
     entries = tuple(
-        ShardEntry(folder / entry["file"], str(entry["sha256"]), int(entry["frames"]), int(entry["wearer_seed"]))
+        ShardEntry(
+            folder / entry["file"], str(entry["sha256"]), int(entry["frames"]), f"{kind}-{int(entry['wearer_seed'])}"
+        )
         for entry in dataset.get("shards", ())
     )
     if not entries:
@@ -108,7 +115,7 @@ def open_shard(entry: ShardEntry) -> Shard:
 
     image = (entry.frames, CROP_SIZE_PX, CROP_SIZE_PX)
     return Shard(
-        entry.wearer_seed,
+        entry.wearer,
         tensor("left_eye", image, "U8"),
         tensor("right_eye", image, "U8"),
         tensor("mouth", image, "U8"),
@@ -163,18 +170,18 @@ def split_wearers(
 ) -> tuple[tuple[ShardEntry, ...], tuple[ShardEntry, ...]]:
     """Shards to train on and shards of other wearers to judge on; a wearer is never in both.
 
-    Wearers are ordered by a hash of their seed, and the first `held_out` share of them, at least one, is held out: the
+    Wearers are ordered by a hash of their name, and the first `held_out` share of them, at least one, is held out: the
     same wearers in every run. 0 holds out none.
     """
     if not 0 <= held_out < 1:
         raise DataError(f"`held_out` should be a share in [0, 1). Found {held_out}.")
     if held_out == 0:
         return tuple(entries), ()
-    wearers = sorted({entry.wearer_seed for entry in entries}, key=lambda seed: hashlib.sha256(b"%d" % seed).digest())
+    wearers = sorted({entry.wearer for entry in entries}, key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(wearers) < 2:
         raise DataError(f"Holding out a wearer needs 2 wearers or more. Found {len(wearers)}. Render more.")
     unseen = set(wearers[: min(max(1, round(held_out * len(wearers))), len(wearers) - 1)])
     return (
-        tuple(entry for entry in entries if entry.wearer_seed not in unseen),
-        tuple(entry for entry in entries if entry.wearer_seed in unseen),
+        tuple(entry for entry in entries if entry.wearer not in unseen),
+        tuple(entry for entry in entries if entry.wearer in unseen),
     )

@@ -29,16 +29,16 @@ _SPOILED: Final = AugmentConfig(spoiled=0.5)
 
 def unseen_shards(bundles: Sequence[Bundle], data: Path) -> tuple[ShardEntry, ...]:
     """The shards in `data` of wearers that none of the bundles was trained on; raises EvaluationError when none is."""
-    seen: set[int] = set()
+    seen: set[str] = set()
     for bundle in bundles:
         try:
-            seen |= {int(seed) for seed in bundle.training["data"]["trained_wearers"]}
+            seen |= {str(wearer) for wearer in bundle.training["data"]["trained_wearers"]}
         except (KeyError, TypeError):
             raise EvaluationError(
                 f"The training record of bundle {bundle.name!r} should list its `trained_wearers`. Found none; "
                 "whether a wearer was seen cannot be known. Export the bundle again."
             ) from None
-    entries = tuple(entry for entry in list_shards(data) if entry.wearer_seed not in seen)
+    entries = tuple(entry for entry in list_shards(data) if entry.wearer not in seen)
     if not entries:
         raise EvaluationError(
             f"{data} should hold wearers never trained on. Found none. Render some with another seed."

@@ -15,21 +15,21 @@ from model_export.errors import DataError
 
 
 def entries_of(seeds: list[int]) -> list[ShardEntry]:
-    return [ShardEntry(Path(f"{n}.safetensors"), f"{n:064x}", 10, seed) for n, seed in enumerate(seeds)]
+    return [ShardEntry(Path(f"{n}.safetensors"), f"{n:064x}", 10, f"train-{seed}") for n, seed in enumerate(seeds)]
 
 
 def test_a_wearer_is_never_on_both_sides_of_the_split() -> None:
     entries = entries_of([seed for seed in range(40) for _ in range(3)])
     trained, unseen = split_wearers(entries, 0.1)
-    assert not {entry.wearer_seed for entry in trained} & {entry.wearer_seed for entry in unseen}
-    assert len({entry.wearer_seed for entry in unseen}) == 4
+    assert not {entry.wearer for entry in trained} & {entry.wearer for entry in unseen}
+    assert len({entry.wearer for entry in unseen}) == 4
     assert len(trained) + len(unseen) == len(entries)
 
 
 def test_the_split_does_not_depend_on_the_order_of_shards() -> None:
     entries = entries_of(list(range(20)))
     first, second = split_wearers(entries, 0.2)[1], split_wearers(entries[::-1], 0.2)[1]
-    assert {entry.wearer_seed for entry in first} == {entry.wearer_seed for entry in second}
+    assert {entry.wearer for entry in first} == {entry.wearer for entry in second}
 
 
 def test_small_datasets_hold_out_one_wearer_and_keep_one() -> None:
@@ -74,7 +74,7 @@ def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path) -> None:
     entry = list_shards(disc_data)[0]
     path = tmp_path / "wearer_00001.safetensors"
     shutil.copy(entry.path, path)
-    changed = ShardEntry(path, entry.sha256, entry.frames, entry.wearer_seed)
+    changed = ShardEntry(path, entry.sha256, entry.frames, entry.wearer)
     check_digest(changed)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -88,7 +88,7 @@ def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="wearer_00001"):
         open_shard(changed)
     with pytest.raises(DataError, match=r"should be U8 \[63"):
-        open_shard(ShardEntry(entry.path, entry.sha256, 63, entry.wearer_seed))
+        open_shard(ShardEntry(entry.path, entry.sha256, 63, entry.wearer))
 
 
 def test_the_data_digest_tells_other_data_apart() -> None:
@@ -178,4 +178,14 @@ def test_a_shard_of_another_format_is_refused(disc_data: Path, tmp_path: Path) -
     path = tmp_path / "shard.safetensors"
     path.write_bytes(len(packed).to_bytes(8, "little") + packed + data[8 + size :])
     with pytest.raises(DataError, match="'9'"):
-        open_shard(ShardEntry(path, "", entry.frames, 1))
+        open_shard(ShardEntry(path, "", entry.frames, "train-1"))
+
+
+def test_equal_seeds_of_other_looks_are_other_wearers(disc_data: Path, tmp_path: Path) -> None:
+    dataset = json.loads((disc_data / "dataset.json").read_text())
+    names = {}
+    for look in ("train", "near", "headset", "far"):
+        (tmp_path / "dataset.json").write_text(json.dumps(dataset | {"config": {"look": look}}))
+        names[look] = list_shards(tmp_path)[0].wearer
+    assert names["near"] == names["headset"]
+    assert len(set(names.values())) == 3

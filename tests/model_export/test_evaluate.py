@@ -61,13 +61,13 @@ def test_evaluation_repeats(figures: dict[str, Any], bundle: Bundle, disc_data: 
 
 
 def test_trained_wearers_are_left_out(bundle: Bundle, disc_data: Path) -> None:
-    unseen = {entry.wearer_seed for entry in unseen_shards([bundle], disc_data)}
+    unseen = {entry.wearer for entry in unseen_shards([bundle], disc_data)}
     assert unseen
     assert not unseen & set(bundle.training["data"]["trained_wearers"])
 
 
 def test_data_without_an_unseen_wearer_is_refused(bundle: Bundle, disc_data: Path) -> None:
-    seeds = [entry.wearer_seed for entry in list_shards(disc_data)]
+    seeds = [entry.wearer for entry in list_shards(disc_data)]
     record = {**bundle.training, "data": {**bundle.training["data"], "trained_wearers": seeds}}
     with pytest.raises(EvaluationError, match="never trained on"):
         unseen_shards([replace(bundle, training=record)], disc_data)
