@@ -22,15 +22,17 @@ SOCKET: Final = 6
 LASH: Final = 7
 """Part of a triangle, which the shader paints by."""
 
-EYE_REACH_CM: Final = 5.6
-MOUTH_REACH_CM: Final = 8.6
+EYE_REACH_CM: Final = 7.4
+MOUTH_REACH_CM: Final = 9.5
 """Triangles farther than this from a camera's target are never in its picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraMesh:
-    """What one camera can see; indices into the posed vertices."""
+    """What one camera can see; triangles index into its own vertices, `seen_P` of the posed ones."""
 
+    seen_P: NDArray[np.intp]
+    """Posed vertices that the camera can see."""
     triangles_T3: NDArray[np.int32]
     uv_T32: NDArray[np.float32]
     """Texture coordinates of the corners, in 0..1 of their own material."""
@@ -43,13 +45,42 @@ class CameraMesh:
 
 
 @dataclass(frozen=True, slots=True)
+class Offsets:
+    """Expression offsets without the vertices that an EU leaves in place: most move a tenth of the face."""
+
+    starts_E: NDArray[np.int64]
+    """First row of each EU, and the end, [57]."""
+    vertices_N: NDArray[np.int32]
+    offsets_N3: NDArray[np.float32]
+    """cm for a rig weight of 1."""
+
+
+def _sparse(offsets_EP3: NDArray[np.float32]) -> Offsets:
+    units, vertices = np.nonzero(np.abs(offsets_EP3).max(axis=2) > 5e-4)
+    starts_E = np.searchsorted(units, np.arange(len(offsets_EP3) + 1)).astype(np.int64)
+    return Offsets(starts_E, vertices.astype(np.int32), np.ascontiguousarray(offsets_EP3[units, vertices]))
+
+
+@dataclass(frozen=True, slots=True)
+class Lids:
+    """Points of the lid margins, one above the other, at a few places across the eye."""
+
+    upper_P: NDArray[np.intp]
+    lower_P: NDArray[np.intp]
+    closing_cm: NDArray[np.float32]
+    """How much a rig weight of 1 on the blink narrows the gap at each place."""
+    closed_cm: NDArray[np.float32]
+    """Gap of the neutral face when its blink has weight 1 and it is closed; slightly negative where lids overlap."""
+
+
+@dataclass(frozen=True, slots=True)
 class Anatomy:
     """The rig, cut to what the cameras see."""
 
     posed_P: NDArray[np.intp]
     """Rig vertices that are posed."""
     neutral_P3: NDArray[np.float32]
-    offsets_EP3: NDArray[np.float32]
+    offsets: "Offsets"
     """Offsets of the 56 EUs."""
     identity_IP3: NDArray[np.float32]
     normals_T3: NDArray[np.int32]
@@ -59,6 +90,8 @@ class Anatomy:
     tongue_P: NDArray[np.intp]
     lips_P: tuple[int, int]
     """Posed vertices at the middle of the upper and the lower lip, where they meet."""
+    lids: tuple["Lids", "Lids"]
+    """Margins of the left and the right eye's lids."""
     meshes_C: tuple[CameraMesh, CameraMesh, CameraMesh]
     """left_eye, right_eye, mouth."""
 
@@ -72,20 +105,26 @@ def study(rig: FaceRig) -> Anatomy:
     centres = [fit_sphere(rig.vertices_V3[eye])[0] for eye in eyes]
     upper, lower = _lip_middles(rig, material)
     lips_3 = rig.vertices_V3[[upper, lower]].mean(axis=0)
+    corners_T33 = rig.vertices_V3[rig.triangles_T3]
+    normals_T3 = np.cross(corners_T33[:, 1] - corners_T33[:, 0], corners_T33[:, 2] - corners_T33[:, 0])
+    normals_T3 /= np.maximum(np.linalg.norm(normals_T3, axis=1, keepdims=True), 1e-12)
     visible_CT = []
     for camera in range(3):
         target_3, reach = (centres[camera], EYE_REACH_CM) if camera < 2 else (lips_3, MOUTH_REACH_CM)
         near_T = np.linalg.norm((centroids_T3 - target_3)[:, :2], axis=1) < reach
-        wanted_T = near_T & (parts_T != 255) & (centroids_T3[:, 2] > -1.0)
+        wanted_T = near_T & (parts_T != 255) & (centroids_T3[:, 2] > -5.0)
         if camera < 2:
-            other = f"M_Sclera{('Right', 'Left')[camera]}"
             side = 1.0 if camera == 0 else -1.0
-            wanted_T &= ~np.isin(parts_T, (GUM, TONGUE, TEETH, SOCKET)) & (material != other)
-            wanted_T &= (parts_T != LASH) | (centroids_T3[:, 0] * side > 0.0)
+            wanted_T &= ~np.isin(parts_T, (GUM, TONGUE, TEETH, SOCKET))
+            # up to the far side of the nose; the other eye has its own camera
+            wanted_T &= centroids_T3[:, 0] * side > np.where(np.isin(parts_T, (EYE, LASH)), 0.0, -2.4)
         else:
-            wanted_T &= (parts_T != LASH) & (parts_T != EYE)
-            # no camera sees the backs of the molars through the lips
-            wanted_T &= ~np.isin(parts_T, (GUM, TEETH)) | (centroids_T3[:, 2] > lips_3[2] - 5.0)
+            wanted_T &= ~np.isin(parts_T, (LASH, EYE))
+            wanted_T &= centroids_T3[:, 1] < lips_3[1] + 5.2
+            # through the lips a camera sees the front and the outer sides of teeth and gums, and no molars
+            outward_T = normals_T3[:, 2] + 0.4 * np.sign(centroids_T3[:, 0]) * normals_T3[:, 0] > -0.15
+            deep = ~np.isin(parts_T, (GUM, TEETH)) | ((centroids_T3[:, 2] > lips_3[2] - 4.5) & outward_T)
+            wanted_T &= deep
         visible_CT.append(wanted_T)
     union_T = np.logical_or.reduce(visible_CT)
     posed_P = np.unique(rig.triangles_T3[union_T]).astype(np.intp)
@@ -95,12 +134,16 @@ def study(rig: FaceRig) -> Anatomy:
 
     def mesh(wanted_T: NDArray[np.bool_]) -> CameraMesh:
         solid_T, lash_T = wanted_T & (parts_T != LASH), wanted_T & (parts_T == LASH)
+        seen = np.unique(rig.triangles_T3[wanted_T])
+        own_V = np.full(len(rig.vertices_V3), -1, np.int32)
+        own_V[seen] = np.arange(len(seen))
         return CameraMesh(
-            np.ascontiguousarray(place_V[rig.triangles_T3[solid_T]]),
+            place_V[seen].astype(np.intp),
+            np.ascontiguousarray(own_V[rig.triangles_T3[solid_T]]),
             np.ascontiguousarray(rig.uv_U2[rig.uv_triangles_T3[solid_T]] % 1.0, np.float32),
             np.ascontiguousarray(parts_T[solid_T]),
             np.zeros(int(solid_T.sum()), np.bool_),
-            np.ascontiguousarray(place_V[rig.triangles_T3[lash_T]]),
+            np.ascontiguousarray(own_V[rig.triangles_T3[lash_T]]),
             np.ascontiguousarray(lash_uv_V2[rig.triangles_T3[lash_T]]),
         )
 
@@ -108,12 +151,13 @@ def study(rig: FaceRig) -> Anatomy:
     return Anatomy(
         posed_P,
         rig.vertices_V3[posed_P],
-        rig.unit_offsets(posed_P),
+        _sparse(rig.unit_offsets(posed_P)),
         rig.identity_IV3[:, posed_P].astype(np.float32),
         np.ascontiguousarray(place_V[rig.triangles_T3[union_T & (parts_T != LASH)]]),
         (place_V[eyes[0]].astype(np.intp), place_V[eyes[1]].astype(np.intp)),
         place_V[tongue].astype(np.intp),
         (int(place_V[upper]), int(place_V[lower])),
+        (_lids(rig, material, centres[0], "L", place_V), _lids(rig, material, centres[1], "R", place_V)),
         (mesh(visible_CT[0]), mesh(visible_CT[1]), mesh(visible_CT[2])),
     )
 
@@ -141,7 +185,9 @@ def _parts(rig: FaceRig, material: NDArray[np.str_]) -> NDArray[np.uint8]:
     upper, lower = _lip_middles(rig, material)
     goal_3 = rig.vertices_V3[[upper, lower]].mean(axis=0) + np.array([0.0, -0.5, -4.3], np.float32)
     distances = {
-        label: float(np.linalg.norm(rig.vertices_V3[rig.triangles_T3[rows[labels == label]]].mean(axis=(0, 1)) - goal_3))
+        label: float(
+            np.linalg.norm(rig.vertices_V3[rig.triangles_T3[rows[labels == label]]].mean(axis=(0, 1)) - goal_3)
+        )
         for label in np.unique(labels)
     }
     parts_T[rows[labels == min(distances, key=lambda label: distances[label])]] = TONGUE
@@ -187,6 +233,36 @@ def _lip_middles(rig: FaceRig, material: NDArray[np.str_]) -> tuple[int, int]:
     mouth = front & (rig.vertices_V3[middle, 1] < -1.0) & (rig.vertices_V3[middle, 1] > -6.0)
     stays, goes = middle[mouth & (drop > -1.0)], middle[mouth & (drop < -1.5)]
     return int(stays[rig.vertices_V3[stays, 1].argmin()]), int(goes[rig.vertices_V3[goes, 1].argmax()])
+
+
+def _lids(
+    rig: FaceRig, material: NDArray[np.str_], centre_3: NDArray[np.float64], suffix: str, place_V: NDArray[np.int32]
+) -> Lids:
+    """Lid margins: the lowest vertex that the blink takes down, and the highest below it that stays, in seven columns."""
+    face = np.unique(rig.triangles_T3[material == "M_Face"])
+    place_N3 = rig.vertices_V3[face]
+    drop_N = rig.offsets_RV3[rig.offset_names.index(f"eyeBlink_{suffix}"), face, 1].astype(np.float32)
+    near = (np.abs(place_N3[:, 1] - centre_3[1]) < 1.3) & (place_N3[:, 2] > centre_3[2] + 0.5)
+    upper, lower = [], []
+    for across in np.linspace(-0.75, 0.75, 7):
+        column = near & (np.abs(place_N3[:, 0] - centre_3[0] - across) < 0.17)
+        falls = np.flatnonzero(column & (drop_N < -0.3))
+        stays = np.flatnonzero(column & (drop_N > -0.15))
+        if not len(falls):
+            continue
+        top = falls[place_N3[falls, 1].argmin()]
+        stays = stays[place_N3[stays, 1] < place_N3[top, 1]]
+        if len(stays):
+            upper.append(top)
+            lower.append(stays[place_N3[stays, 1].argmax()])
+    gap_N = place_N3[upper, 1] - place_N3[lower, 1]
+    closing_N = drop_N[lower] - drop_N[upper]
+    return Lids(
+        place_V[face[upper]].astype(np.intp),
+        place_V[face[lower]].astype(np.intp),
+        closing_N.astype(np.float32),
+        (gap_N - closing_N).astype(np.float32),
+    )
 
 
 def _lash_coordinates(rig: FaceRig, material: NDArray[np.str_]) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """The cameras of a fitting: from a frontal webcam to the under-headset cameras a few centimetres from eye and mouth.
 
-Every picture is framed like the canonical crop (an eye crop spans 5.3 cm around the eyeball's centre, a mouth crop 8.2 cm around a
-point 0.4 cm below the middle of the lips), upright, not mirrored, with a little jitter. Camera space: x right, y down, z forward.
+Every picture is framed like the canonical crop (an eye crop spans 5.3 cm around the eyeball's centre, a mouth crop 8.2 cm
+around a point 0.4 cm below the middle of the lips), upright, not mirrored, with a little jitter.
+Camera space: x right, y down, z forward.
 """
 
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ class Fitting:
     """Framing error as a share of the picture, right and down."""
     surface_C: NDArray[np.float32]
     """How far in front of the eyeball's centre the eye crop's target lies, cm."""
-    follow: float
-    """Share of the lips' own movement that the mouth crop follows: 1 in crops cut by a face tracker, 0 in a headset."""
+    follow_3: NDArray[np.float32]
+    """Share of the lips' own movement that the mouth crop follows: near 1 in crops cut by a face tracker, 0 in a
+    headset. Sideways it varies, as trackers differ in what they call the middle of the lips."""
     slip_3: NDArray[np.float32]
     """Slip of the headset over this fitting from first to last frame, cm."""
     slip_turn_rad: float
@@ -52,13 +54,15 @@ class View:
 
     def to_camera(self, points_N3: NDArray[np.float32]) -> NDArray[np.float32]:
         """Points in camera space."""
-        moved: NDArray[np.float32] = (points_N3 - self.position_3) @ self.rotation_33.T
+        moved: NDArray[np.float32] = (points_N3 - self.position_3) @ np.ascontiguousarray(self.rotation_33.T)
         return moved
 
     def project(self, points_N3: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels (column, row), float32 [N, 2]."""
         seen_N3 = self.to_camera(points_N3)
-        pixels: NDArray[np.float32] = self.focal_px * seen_N3[:, :2] / seen_N3[:, 2:] + np.array(self.centre_px, np.float32)
+        pixels: NDArray[np.float32] = self.focal_px * seen_N3[:, :2] / seen_N3[:, 2:] + np.array(
+            self.centre_px, np.float32
+        )
         return pixels
 
 
@@ -90,7 +94,7 @@ def draw_fitting(rng: np.random.Generator, look: str) -> Fitting:
         scale_C.astype(np.float32),
         shift_C2.astype(np.float32),
         np.full(3, surface, np.float32),
-        0.0 if headset else float(uniform(0.75, 1.05)),
+        np.zeros(3, np.float32) if headset else np.array([uniform(0.0, 1.05), uniform(0.75, 1.05), 0.0], np.float32),
         rng.normal(0.0, 0.12 * wide if headset else 0.05, 3).astype(np.float32),
         float(rng.normal(0.0, np.radians(1.5 * wide))),
         bool(rng.random() < (0.85 if headset else 0.2)),
@@ -101,7 +105,7 @@ def _headset_positions(rng: np.random.Generator, wide: float) -> NDArray[np.floa
     """Mirrored eye cameras anywhere in front of the eye, below, outward or inward, and a mouth camera below or before it."""
     uniform = rng.uniform
     near = uniform(2.3, 6.0)
-    side, height = np.radians(uniform(-25, 55) * wide**0.5), np.radians(uniform(-50, 22) * wide**0.5)
+    side, height = np.radians(uniform(-22, 48) * wide**0.5), np.radians(uniform(-38, 20) * wide**0.5)
     position_C3 = np.empty((3, 3))
     for camera, outward in ((0, 1.0), (1, -1.0)):
         away = side + rng.normal(0.0, 0.04)
@@ -109,15 +113,13 @@ def _headset_positions(rng: np.random.Generator, wide: float) -> NDArray[np.floa
         direction_3 = np.array([outward * np.sin(away) * np.cos(rise), np.sin(rise), np.cos(away) * np.cos(rise)])
         position_C3[camera] = direction_3 * near * rng.normal(1.0, 0.03)
     yaw = np.radians(rng.normal(0.0, 10.0))
-    pitch = np.radians(uniform(-42, 38) * wide**0.5)
+    pitch = np.radians(uniform(-38, 25) * wide**0.5)
     direction_3 = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     position_C3[2] = direction_3 * uniform(3.6, 10.0)
     return position_C3
 
 
-def place_camera(
-    fitting: Fitting, camera: int, target_3: NDArray[np.float32], phase: float, size_px: int
-) -> View:
+def place_camera(fitting: Fitting, camera: int, target_3: NDArray[np.float32], phase: float, size_px: int) -> View:
     """The view of a camera on its target (eyeball centre or middle of the lips), `phase` 0..1 through the fitting's slip."""
     focus_3 = target_3.astype(np.float64).copy()
     if camera < 2:

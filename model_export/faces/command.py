@@ -33,7 +33,7 @@ from model_export.faces.render import LOOKS, RenderConfig, render_dataset
     help="train: training wearers; the others draw wearers never trained on.",
 )
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes.")
-def render(
+def render(  # noqa: PLR0917 - click passes options by name
     rig: Path, out: Path, wearers: int, frames: int, fittings: int, stride_s: float, seed: int, look: str, workers: int
 ) -> None:
     """Render labelled frames of synthetic wearers from a face rig; a second call resumes."""

@@ -6,6 +6,7 @@ Axes: H W image, C camera.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +50,7 @@ class Sensor:
     spectacles_shape: tuple[float, float, float]
     hair: float
     """Brightness of loose hair over the picture; negative: none."""
+    hair_seed: int
 
 
 def draw_sensor(rng: np.random.Generator, fitting: Fitting, far: bool) -> Sensor:
@@ -57,19 +59,19 @@ def draw_sensor(rng: np.random.Generator, fitting: Fitting, far: bool) -> Sensor
     poor = 0.55 if far else 0.35
     soft = rng.random() < poor
     return Sensor(
-        render_px=int(rng.choice([80, 96, 112]) if soft else rng.choice([128, 144, 160], p=[0.45, 0.35, 0.2])),
-        level=uniform(0.06, 0.45) if far else uniform(0.10, 0.38),
+        render_px=int(rng.choice([80, 96, 112]) if soft else rng.choice([120, 136, 152], p=[0.45, 0.35, 0.2])),
+        level=uniform(0.08, 0.55) if far else uniform(0.13, 0.46),
         gain_C=np.exp(rng.normal(0.0, 0.12, 3)).astype(np.float32),
         flicker=uniform(0.0, 0.04),
         black=uniform(0.0, 0.12) if rng.random() < 0.4 else 0.0,
         contrast=uniform(0.35, 1.0) if rng.random() < 0.35 else uniform(0.85, 1.25),
-        gamma=uniform(0.4, 0.7) if rng.random() < 0.7 else uniform(0.7, 1.0),
+        gamma=uniform(0.4, 0.7) if rng.random() < 0.75 else uniform(0.7, 1.0),
         vignetting=uniform(0.0, 0.6) if fitting.headset else uniform(0.0, 0.12),
         distortion=uniform(-0.12, 0.05) if fitting.headset else uniform(-0.02, 0.02),
         blur_px=uniform(0.8, 2.6 if far else 2.0) if soft else uniform(0.0, 0.9),
         motion_px=uniform(1.0, 4.0) if rng.random() < 0.12 else 0.0,
         motion_angle=uniform(0.0, np.pi),
-        noise=uniform(0.0, 0.05) if rng.random() < 0.5 else uniform(0.0, 0.015),
+        noise=uniform(0.0, 0.035) if rng.random() < 0.3 else uniform(0.0, 0.012),
         noise_grain=bool(rng.random() < 0.4),
         sharpen=uniform(0.2, 1.2) if rng.random() < 0.2 else 0.0,
         jpeg_quality=int(rng.integers(25, 95)) if rng.random() < 0.4 else 0,
@@ -78,6 +80,7 @@ def draw_sensor(rng: np.random.Generator, fitting: Fitting, far: bool) -> Sensor
         spectacles=uniform(0.0, 0.9) if not fitting.headset and rng.random() < 0.12 else -1.0,
         spectacles_shape=(uniform(2.0, 2.7), uniform(1.5, 2.3), uniform(0.06, 0.25)),
         hair=uniform(0.02, 0.5) if rng.random() < (0.10 if not fitting.headset else 0.04) else -1.0,
+        hair_seed=int(rng.integers(2**31)),
     )
 
 
@@ -89,38 +92,50 @@ def form_image(
     source = radiance_HW.shape[0]
     image = np.ascontiguousarray(radiance_HW)
     if sensor.distortion and abs(sensor.distortion) > 0.01:
-        image = cv2.remap(image, *_lens(source, size, round(sensor.distortion, 2)), cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT)
+        bend = _lens(source, size, round(sensor.distortion, 2))
+        image = _single(cv2.remap(image, *bend, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT))
     elif source != size:
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if source > size else cv2.INTER_CUBIC)
-    exposure = sensor.level / max(0.02, float(image.mean())) * float(sensor.gain_C[camera])
+        way = cv2.INTER_AREA if source > size else cv2.INTER_CUBIC
+        image = _single(cv2.resize(image, (size, size), interpolation=way))
+    # cameras meter the middle of the picture
+    metered = float(image[size // 8 : -size // 8, size // 8 : -size // 8].mean())
+    exposure = sensor.level / max(0.02, metered) * float(sensor.gain_C[camera])
     exposure *= float(np.exp(rng.normal(0.0, sensor.flicker)))
     image = image * np.float32(exposure)
+    if sensor.spectacles >= 0.0 and camera < 2:
+        _draw_spectacles(image, sensor, camera)
+    if sensor.hair >= 0.0:
+        _draw_hair(image, sensor, camera)
     if sensor.vignetting:
         image *= _vignette(round(sensor.vignetting, 2))
     if sensor.rim:
         image *= _rim(sensor, camera)
     np.clip(image, 0.0, 1.3, out=image)
     if sensor.blur_px > 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), sensor.blur_px)
+        image = _single(cv2.GaussianBlur(image, (0, 0), sensor.blur_px))
     if sensor.motion_px:
-        image = cv2.filter2D(image, -1, _motion(sensor, rng))
+        image = _single(cv2.filter2D(image, -1, _motion(sensor, rng)))
     np.clip(image, 0.0, 1.0, out=image)
     image = np.power(image, np.float32(sensor.gamma))
     if sensor.sharpen:
-        image += np.float32(sensor.sharpen) * (image - cv2.GaussianBlur(image, (0, 0), 1.2))
+        image += np.float32(sensor.sharpen) * (image - _single(cv2.GaussianBlur(image, (0, 0), 1.2)))
     if sensor.noise:
         grain = rng.standard_normal((size, size), np.float32) * np.float32(sensor.noise)
         if sensor.noise_grain:
-            grain = cv2.GaussianBlur(grain, (3, 3), 0.7)
+            grain = _single(cv2.GaussianBlur(grain, (3, 3), 0.7))
         image += grain
     middle = np.float32(image.mean())
     image = (image - middle) * np.float32(sensor.contrast) + middle
     image = image * np.float32(1.0 - sensor.black) + np.float32(sensor.black)
-    pixels_HW = np.clip(image * np.float32(255.0) + np.float32(0.5), 0, 255).astype(np.uint8)
+    pixels_HW: NDArray[np.uint8] = np.clip(image * np.float32(255.0) + np.float32(0.5), 0, 255).astype(np.uint8)
     if sensor.jpeg_quality:
         _, coded = cv2.imencode(".jpg", pixels_HW, [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg_quality])
         pixels_HW = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return pixels_HW
+
+
+def _single(image: Any) -> NDArray[np.float32]:
+    return np.asarray(image, np.float32)
 
 
 _MAPS: dict[tuple[int, int, float], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
@@ -155,6 +170,33 @@ def _rim(sensor: Sensor, camera: int) -> NDArray[np.float32]:
     toward = sign * axis[None, :] * np.cos(sensor.rim_angle) + axis[:, None] * np.sin(sensor.rim_angle)
     edge = 1.0 - 2.0 * sensor.rim
     return np.asarray(1.0 - 0.97 / (1.0 + np.exp(-(toward - edge) / 0.03)), np.float32)
+
+
+def _draw_spectacles(image: NDArray[np.float32], sensor: Sensor, camera: int) -> None:
+    """A rim around the eye, and a faint reflection on the glass."""
+    half_width, half_height, thick = sensor.spectacles_shape
+    pixels_cm = CROP_SIZE_PX / 5.3
+    sign = -1.0 if camera == 1 else 1.0
+    centre = ((CROP_SIZE_PX / 2 + sign * 0.15 * pixels_cm) * 8, (CROP_SIZE_PX / 2 + 0.15 * pixels_cm) * 8)
+    axes = (half_width * pixels_cm * 8, half_height * pixels_cm * 8)
+    middle, radii = (round(centre[0]), round(centre[1])), (round(axes[0]), round(axes[1]))
+    width = max(1, round(thick * pixels_cm))
+    cv2.ellipse(image, middle, radii, 0.0, 0.0, 360.0, sensor.spectacles, width, cv2.LINE_AA, 3)
+    start = np.degrees(sensor.rim_angle)
+    cv2.ellipse(
+        image, middle, radii, 0.0, start, start + 40.0, sensor.spectacles + 0.5, max(1, width // 2), cv2.LINE_AA, 3
+    )
+
+
+def _draw_hair(image: NDArray[np.float32], sensor: Sensor, camera: int) -> None:
+    """A bunch of loose hairs that stays where it is through a fitting."""
+    rng = np.random.default_rng([sensor.hair_seed, camera])
+    foot, head = rng.uniform(-0.2, 1.2), rng.uniform(-0.2, 1.2)
+    for _ in range(int(rng.integers(2, 30))):
+        share = np.linspace(-0.1, 1.1, 8)
+        across = foot + (head - foot) * share + rng.normal(0.0, 0.06) + rng.normal(0.0, 0.1) * share * (1.0 - share)
+        line = np.round(np.column_stack([across, share]) * CROP_SIZE_PX * 8).astype(np.int32)
+        cv2.polylines(image, [line], False, float(sensor.hair * rng.uniform(0.5, 1.5)), 1, cv2.LINE_AA, 3)
 
 
 def _motion(sensor: Sensor, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model_export.faces.camera import Fitting
 from model_export.faces.wearer import Wearer
 
-MAX_LIGHTS = 8
+MAX_LIGHTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Look:
 
     lights_CL8: NDArray[np.float32]
     """For each camera and light: x y z of a direction or place (cm), is-point, strength, reference distance (cm), glint radius as
-    cosine gap, reserved. Strength 0 ends the list."""
+    cosine gap, use (0 all, 1 eyes only, 2 all but eyes). Strength 0 ends the list."""
     ambient_up: float
     ambient_down: float
     ambient_axis_3: NDArray[np.float32]
@@ -114,7 +114,11 @@ def _lights(rng: np.random.Generator, fitting: Fitting, camera: int) -> NDArray[
     for led in range(leds):
         angle = start + 2 * np.pi * led / max(1, leds) + rng.normal(0.0, 0.25)
         place_3 = camera_3 + ring * np.array([np.cos(angle), np.sin(angle), uniform(-0.2, 0.3)])
-        lights_L8[count] = (*place_3, 1.0, total / leds * uniform(0.5, 1.5), distance, uniform(0.0006, 0.004), 0.0)
+        lights_L8[count] = (*place_3, 1.0, total / leds * uniform(0.5, 1.5), distance, uniform(0.0006, 0.004), 1.0)
+        count += 1
+    if leds:  # a ring of LEDs lights skin as one lamp in its middle would: a sixth of the cost
+        middle_3 = lights_L8[:count, :3].mean(axis=0)
+        lights_L8[count] = (*middle_3, 1.0, lights_L8[:count, 4].sum(), distance, 0.002, 2.0)
         count += 1
     rooms = int(rng.integers(0, 2)) if fitting.headset else int(rng.integers(1, 4))
     for _ in range(rooms):

@@ -4,6 +4,7 @@ Axes: V vertices, U texture coordinates, T triangles, 3 corners or coordinates.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def read_obj(path: Path) -> ObjMesh:
                 names.append("")
                 current = len(names) - 1
             corners = [_corner(path, text) for text in rest.split()]
-            for second, third in zip(corners[1:-1], corners[2:], strict=True):
+            for second, third in pairwise(corners[1:]):
                 triangles.append((corners[0][0], second[0], third[0]))
                 uv_triangles.append((corners[0][1], second[1], third[1]))
                 materials.append(current)
@@ -81,7 +82,9 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8").splitlines()
     except FileNotFoundError:
-        raise RigError(f"{path.name} should be in the FaceXModel folder {path.parent.name!r}. Found no such file.") from None
+        raise RigError(
+            f"{path.name} should be in the FaceXModel folder {path.parent.name!r}. Found no such file."
+        ) from None
     except UnicodeDecodeError:
         raise RigError(f"{path.name} should be text in the OBJ format. Found bytes that are not UTF-8.") from None
 
@@ -98,4 +101,6 @@ def _numbers(path: Path, lines: list[str], width: int) -> NDArray[np.float32]:
     try:
         return np.array([line.split()[:width] for line in lines], np.float32).reshape(-1, width)
     except ValueError:
-        raise RigError(f"{path.name}: a coordinate line should hold {width} numbers. Found one that does not.") from None
+        raise RigError(
+            f"{path.name}: a coordinate line should hold {width} numbers. Found one that does not."
+        ) from None

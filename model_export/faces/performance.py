@@ -1,7 +1,8 @@
 """What a wearer does with the face: EU values over time, as cued repetitions, free combinations, blinks, saccades and rest.
 
-A performance is a list of movements (EU, start, onset, apex, offset, size); values are evaluated at any times, so a slow sampling of a
-long performance costs no more than a short one. Ramps are minimum-jerk (Flash and Hogan 1985): s(u) = 10 u^3 - 15 u^4 + 6 u^5.
+A performance is a list of movements (EU, start, onset, apex, offset, size); values are evaluated at any times, so a slow
+sampling of a long performance costs no more than a short one.
+Ramps are minimum-jerk (Flash and Hogan 1985): s(u) = 10 u^3 - 15 u^4 + 6 u^5.
 Axes: T time, E expression units.
 """
 
@@ -137,6 +138,11 @@ def settle(values_TE: NDArray[np.float64]) -> NDArray[np.float32]:
             first_wins = values_TE[:, one] >= values_TE[:, other]
             values_TE[:, one] = np.where(first_wins, stronger, keep)
             values_TE[:, other] = np.where(first_wins, keep, stronger)
+    for side in ("Left", "Right"):
+        for one_way, other_way in (("In", "Out"), ("Up", "Down")):
+            one, other = EU_INDEX[f"eyeLook{one_way}{side}"], EU_INDEX[f"eyeLook{other_way}{side}"]
+            net_T = values_TE[:, one] - values_TE[:, other]
+            values_TE[:, one], values_TE[:, other] = np.maximum(0.0, net_T), np.maximum(0.0, -net_T)
     tongue, jaw, close = EU_INDEX["tongueOut"], EU_INDEX["jawOpen"], EU_INDEX["mouthClose"]
     # a tongue shows only through open lips, and the lips meet when close equals open
     values_TE[:, jaw] = np.maximum(values_TE[:, jaw], np.minimum(0.32, 0.5 * values_TE[:, tongue]))
@@ -249,7 +255,11 @@ def _blinks(rng: np.random.Generator, length_s: float) -> list[Movement]:
         closing, opening = float(rng.uniform(0.04, 0.10)), float(rng.uniform(0.06, 0.18))
         hold = float(rng.uniform(0.0, 0.05))
         if rng.random() < 0.3:
-            closing, hold, opening = float(rng.uniform(0.1, 0.3)), float(rng.uniform(0.2, 1.5)), float(rng.uniform(0.1, 0.4))
+            closing, hold, opening = (
+                float(rng.uniform(0.1, 0.3)),
+                float(rng.uniform(0.2, 1.5)),
+                float(rng.uniform(0.1, 0.4)),
+            )
         size = float(rng.uniform(0.85, 1.0) if rng.random() < 0.8 else rng.uniform(0.3, 0.85))
         sizes = [size, size]
         if rng.random() < 0.12:

@@ -10,12 +10,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from model_export.contract.expression_units import EU_INDEX
+from model_export.contract.expression_units import EU_COUNT, EU_INDEX
 from model_export.faces.anatomy import Anatomy, fit_sphere
 from model_export.faces.wearer import Wearer, gaze_degrees
 
 _TONGUE_REACH_CM: Final = 4.0
+_DRAW_BACK_CM: Final = 0.35
 _BLINK: Final = (EU_INDEX["eyeBlinkLeft"], EU_INDEX["eyeBlinkRight"])
+_RAISERS: Final = tuple((EU_INDEX[f"{name}Left"], EU_INDEX[f"{name}Right"]) for name in ("eyeLookUp", "eyeWide"))
 _DOWN: Final = (EU_INDEX["eyeLookDownLeft"], EU_INDEX["eyeLookDownRight"])
 
 
@@ -56,40 +58,66 @@ class Puppet:
         self.wearer = wearer
         modes = len(anatomy.identity_IP3)
         shape_P3 = anatomy.neutral_P3 + np.tensordot(wearer.identity_I[:modes], anatomy.identity_IP3, axes=1)
-        self._offsets_EN = anatomy.offsets_EP3.reshape(len(anatomy.offsets_EP3), -1)
+        self._offsets = anatomy.offsets
         self._shape_P3 = shape_P3.astype(np.float32)
         spheres = [fit_sphere(shape_P3[eyeball]) for eyeball in anatomy.eyeball_P]
         self._shells = [(centre.astype(np.float32), radius) for centre, radius in spheres]
-        self.rest = self.pose(np.zeros(len(anatomy.offsets_EP3), np.float32))
+        self._closed = (self._close_weight(0), self._close_weight(1))
+        self.rest = self.pose(np.zeros(EU_COUNT, np.float32))
 
     def weights(self, values_E: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rig weights of EU values, float32 [56]."""
         weights_E = self.wearer.rest_E + values_E * self.wearer.gain_E
-        for blink, down in zip(_BLINK, _DOWN, strict=True):
+        for eye, (blink, down) in enumerate(zip(_BLINK, _DOWN, strict=True)):
             # together the two shapes would push the upper lid through the lower one
-            weights_E[blink] *= 1.0 - 0.5 * min(1.0, max(0.0, float(weights_E[down])))
+            weights_E[blink] *= self._closed[eye] * (1.0 - 0.5 * min(1.0, max(0.0, float(weights_E[down]))))
+            # a closed lid is neither held up by an upward gaze nor opened wide
+            closed = min(1.0, max(0.0, float(values_E[blink])))
+            for raiser in _RAISERS:
+                weights_E[raiser[eye]] *= 1.0 - closed
         return weights_E.astype(np.float32)
+
+    def _close_weight(self, eye: int) -> float:
+        """Rig weight that closes this wearer's lids as far as weight 1 closes the neutral face's: identities move lids apart."""
+        lids = self.anatomy.lids[eye]
+        if not len(lids.upper_P):
+            return 1.0
+        gap_N = self._shape_P3[lids.upper_P, 1] - self._shape_P3[lids.lower_P, 1]
+        needed_N = (gap_N - np.minimum(lids.closed_cm, 0.0)) / np.maximum(lids.closing_cm, 0.2)
+        return float(np.clip(needed_N.max(), 0.9, 1.6))
 
     def pose(self, values_E: NDArray[np.float32]) -> Pose:
         """The face with these values, float32 [56] in 0..1."""
         weights_E = self.weights(values_E)
-        active = np.flatnonzero(np.abs(weights_E) > 1e-3)
-        moved_N = weights_E[active] @ self._offsets_EN[active]
-        points_P3 = self._shape_P3 + moved_N.reshape(-1, 3)
+        points_P3 = self._shape_P3.copy()
+        _add_offsets(points_P3, weights_E, self._offsets.starts_E, self._offsets.vertices_N, self._offsets.offsets_N3)
         gaze_4 = gaze_degrees(self.wearer, values_E)
-        eyes = (self._turn_eye(points_P3, 0, gaze_4, values_E), self._turn_eye(points_P3, 1, gaze_4, values_E))
+        eyes = (
+            self._turn_eye(points_P3, 0, gaze_4, values_E, float(weights_E[_BLINK[0]])),
+            self._turn_eye(points_P3, 1, gaze_4, values_E, float(weights_E[_BLINK[1]])),
+        )
         self._push_tongue(points_P3, float(values_E[EU_INDEX["tongueOut"]] * self.wearer.gain_E[EU_INDEX["tongueOut"]]))
         normals_P3 = np.zeros_like(points_P3)
         _vertex_normals(points_P3, self.anatomy.normals_T3, normals_P3)
         return Pose(points_P3, normals_P3, eyes, gaze_4, points_P3[list(self.anatomy.lips_P)].mean(axis=0))
 
     def _turn_eye(
-        self, points_P3: NDArray[np.float32], eye: int, gaze_4: NDArray[np.float32], values_E: NDArray[np.float32]
+        self,
+        points_P3: NDArray[np.float32],
+        eye: int,
+        gaze_4: NDArray[np.float32],
+        values_E: NDArray[np.float32],
+        blink: float,
     ) -> Eyeball:
         yaw, pitch = np.radians(gaze_4[2 * eye : 2 * eye + 2])
         centre_3, radius = self._shells[eye]
         shell = self.anatomy.eyeball_P[eye]
-        points_P3[shell] = (self._shape_P3[shell] - centre_3) @ rotation(float(yaw), float(pitch)).T + centre_3
+        # The shell only decides where the eye is seen between the lids (the shader meets a real-sized eyeball instead): a plain
+        # sphere, drawn back as the lids close, because on some faces the closed lid lies inside the rig's shell.
+        away_N3 = self._shape_P3[shell] - centre_3
+        away_N3 *= (0.985 * radius) / np.maximum(np.linalg.norm(away_N3, axis=1, keepdims=True), 1e-6)
+        points_P3[shell] = away_N3 @ rotation(float(yaw), float(pitch)).T + centre_3
+        points_P3[shell, 2] -= _DRAW_BACK_CM * min(1.0, max(0.0, blink))
         small, large = self.wearer.pupil_share
         dilate = float(values_E[EU_INDEX[f"pupilDilate{('Left', 'Right')[eye]}"]])
         gaze_3 = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], np.float32)
@@ -135,6 +163,19 @@ def rotation(yaw: float, pitch: float) -> NDArray[np.float32]:
     turn_pitch = np.array([[1.0, 0.0, 0.0], [0.0, cp, sp], [0.0, -sp, cp]])
     matrix: NDArray[np.float32] = (turn_yaw @ turn_pitch).astype(np.float32)
     return matrix
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _add_offsets(points_P3: Any, weights_E: Any, starts_E: Any, vertices_N: Any, offsets_N3: Any) -> None:
+    for unit in range(weights_E.shape[0]):
+        weight = weights_E[unit]
+        if abs(weight) < 1e-3:
+            continue
+        for row in range(starts_E[unit], starts_E[unit + 1]):
+            v = vertices_N[row]
+            points_P3[v, 0] += weight * offsets_N3[row, 0]
+            points_P3[v, 1] += weight * offsets_N3[row, 1]
+            points_P3[v, 2] += weight * offsets_N3[row, 2]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

@@ -44,6 +44,7 @@ def rasterise(
     points_V3: NDArray[np.float32],
     triangles_T3: NDArray[np.int32],
     two_sided_T: NDArray[np.bool_],
+    *,
     focal_px: float,
     centre_px: tuple[float, float],
 ) -> None:
@@ -65,7 +66,7 @@ def rasterise(
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _rasterise(
+def _rasterise(  # noqa: PLR0917 - compiled, positional
     depth_HW: Any,
     triangle_HW: Any,
     weights_HW3: Any,

@@ -1,7 +1,7 @@
 """Renders datasets: wearers from a seed, each in several fittings, to shards of labelled frame sets.
 
-A wearer is the unit of work: it depends on the configuration, the rig and its own seed alone, so the number of workers and the order
-of work change nothing. Axes: T time, C camera, E expression units.
+A wearer is the unit of work: it depends on the configuration, the rig and its own seed alone, so the number of workers and
+the order of work change nothing. Axes: T time, C camera, E expression units.
 """
 
 import json
@@ -108,9 +108,7 @@ class Stage:
 
     def __init__(self, rig: FaceRig) -> None:
         self.anatomy: Anatomy = study(rig)
-        eyes_23 = np.stack(
-            [self.anatomy.neutral_P3[eyeball].mean(axis=0) for eyeball in self.anatomy.eyeball_P]
-        )
+        eyes_23 = np.stack([self.anatomy.neutral_P3[eyeball].mean(axis=0) for eyeball in self.anatomy.eyeball_P])
         lips_3 = self.anatomy.neutral_P3[list(self.anatomy.lips_P)].mean(axis=0)
         self.canvas: Canvas = make_canvas(rig, eyes_23, lips_3)
         self._painters = [Painter(mesh) for mesh in self.anatomy.meshes_C]
@@ -133,12 +131,14 @@ class Stage:
         targets = (
             pose.eyes[0].shell_centre_3,
             pose.eyes[1].shell_centre_3,
-            (rest_lips_3 + fit.fitting.follow * (pose.lips_3 - rest_lips_3)).astype(np.float32),
+            rest_lips_3 + fit.fitting.follow_3 * (pose.lips_3 - rest_lips_3),
         )
         crops = []
         for camera, target_3 in enumerate(targets):
             view = place_camera(fit.fitting, camera, target_3, phase, fit.sensor.render_px)
-            radiance_HW = self._painters[camera].paint(pose, view, fit.look, camera, dressed.texture_SS4, target_3)
+            radiance_HW = self._painters[camera].paint(
+                pose, view, fit.look, camera, texture_SS4=dressed.texture_SS4, target_3=target_3
+            )
             crops.append(form_image(radiance_HW, fit.sensor, camera, rng))
         return crops[0], crops[1], crops[2]
 
@@ -181,7 +181,7 @@ def render_wearer(stage: Stage, config: RenderConfig, index: int) -> tuple[Weare
     for number, rows in enumerate(np.array_split(np.arange(frames), config.fittings)):
         rng = np.random.default_rng([wearer.space, wearer.seed, 10, number])
         fit = draw_fit(rng, wearer, config.look)
-        times_s_T = np.arange(len(rows)) * config.stride_s
+        times_s_T = np.arange(len(rows), dtype=np.float64) * config.stride_s
         performed_TE = perform(rng, times_s_T)
         for place, row in enumerate(rows):
             phase = place / max(1, len(rows) - 1)
@@ -212,7 +212,7 @@ def render_dataset(rig_path: Path, config: RenderConfig, out: Path, workers: int
     (out / DATASET_FILE).unlink(missing_ok=True)
     missing = [index for index in range(config.wearers) if index not in kept]
     for _ in tqdm(
-        _work(rig_path, rig_sha256, config, out, missing, workers),
+        _work(rig_path, rig_sha256, config, out, missing=missing, workers=workers),
         total=config.wearers,
         initial=len(kept),
         unit="wearer",
@@ -269,7 +269,7 @@ def _refuse_strangers(out: Path, config: RenderConfig) -> None:
 
 
 def _work(
-    rig_path: Path, rig_sha256: str, config: RenderConfig, out: Path, missing: list[int], workers: int
+    rig_path: Path, rig_sha256: str, config: RenderConfig, out: Path, *, missing: list[int], workers: int
 ) -> Iterator[int]:
     if workers <= 1 or len(missing) <= 1:
         stage = Stage(load_rig(rig_path))
@@ -278,6 +278,9 @@ def _work(
         return
     # spawn: forked children of a process with OpenCV or BLAS threads may hang
     context = multiprocessing.get_context("spawn")
+    # BLAS reads this when a child imports numpy; threads of several workers would fight for the cores
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     with ProcessPoolExecutor(workers, context, _start_worker, (rig_path,)) as pool:
         jobs = [pool.submit(_render_in_worker, rig_sha256, config, out, index) for index in missing]
         for job in as_completed(jobs):
@@ -290,7 +293,6 @@ _worker_stage: Stage | None = None
 def _start_worker(rig_path: Path) -> None:
     global _worker_stage  # noqa: PLW0603 - a pool gives its workers no other place to keep the studied rig
     cv2.setNumThreads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
     _worker_stage = Stage(load_rig(rig_path))
 
 

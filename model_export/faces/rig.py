@@ -54,7 +54,8 @@ def _rig_names(unit: str) -> Mapping[str, float]:
             if name == "cheekSquint":  # the rig splits it: lid side and cheek side
                 return MappingProxyType({f"cheekSquint{suffix}": 0.7, f"cheekRaiser{suffix}": 0.5})
             return MappingProxyType({f"{name}{suffix}": 1.0})
-    return MappingProxyType({unit: 1.0})
+    # the rig's mouthClose overshoots: at 1 with an open jaw the lips would cross by 4 mm
+    return MappingProxyType({unit: 0.9 if unit == "mouthClose" else 1.0})
 
 
 RIG_NAMES: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType({unit: _rig_names(unit) for unit in EU_NAMES})
@@ -110,7 +111,9 @@ class FaceRig:
         offsets_EV3 = np.zeros((len(EU_NAMES), len(vertices), 3), np.float32)
         for index, unit in enumerate(EU_NAMES):
             for name, weight in RIG_NAMES[unit].items():
-                offsets_EV3[index] += weight * self.offsets_RV3[self.offset_names.index(name), vertices].astype(np.float32)
+                offsets_EV3[index] += weight * self.offsets_RV3[self.offset_names.index(name), vertices].astype(
+                    np.float32
+                )
         return offsets_EV3
 
     def digest(self) -> str:
@@ -186,7 +189,9 @@ def import_facexmodel(folder: Path) -> FaceRig:
     identities = [path for path in others if path.stem.startswith("identity")][:_IDENTITY_LIMIT]
     expressions = [path for path in others if not path.stem.startswith("identity")]
     if not identities:
-        raise RigError(f"{folder.name} should hold identity000.obj and its followers. Found none; clone ICT-FaceKit whole.")
+        raise RigError(
+            f"{folder.name} should hold identity000.obj and its followers. Found none; clone ICT-FaceKit whole."
+        )
 
     def offsets(paths: list[Path]) -> NDArray[np.float16]:
         rows = []

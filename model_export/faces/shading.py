@@ -1,7 +1,8 @@
 """Paints one camera's picture: what the rasteriser found, lit and coloured, as linear radiance.
 
-Skin: wrapped diffuse and Blinn-Phong light on procedural masks. Eyes: each ray meets a real-sized eyeball with iris, pupil, limbus and
-the glints of the lights on the cornea, because the rig's shells are a quarter too large and would move the iris too far for an angle.
+Skin: wrapped diffuse and Blinn-Phong light on procedural masks. Eyes: each ray meets a real-sized eyeball with iris, pupil,
+limbus and the glints of the lights on the cornea, because the rig's shells are a quarter too large and would move the iris
+too far for an angle.
 Shadows of lids and lips: darkening by depth behind the surroundings (depth unsharp masking, Luft et al. 2006), which costs two
 box filters. One compiled loop over pixels.
 Axes: H W image, P posed vertices, T triangles, L lights, S texture, 3 coordinates or corners.
@@ -27,6 +28,7 @@ class Painter:
     def __init__(self, mesh: CameraMesh) -> None:
         self._mesh = mesh
         self._surfaces: dict[int, Surface] = {}
+        self._seen_P3 = np.zeros((0, 3), np.float32)
 
     def surface(self, pose: Pose, view: View) -> Surface:
         """What each pixel of the view sees; valid until the next call of this size."""
@@ -34,14 +36,26 @@ class Painter:
         if size not in self._surfaces:
             self._surfaces[size] = Surface.empty(size, size)
         surface = self._surfaces[size]
-        seen_P3 = np.ascontiguousarray(view.to_camera(pose.points_P3))
+        self._seen_P3 = view.to_camera(pose.points_P3.take(self._mesh.seen_P, axis=0))
         rasterise(
-            surface, seen_P3, self._mesh.triangles_T3, self._mesh.two_sided_T, view.focal_px, view.centre_px
+            surface,
+            self._seen_P3,
+            self._mesh.triangles_T3,
+            self._mesh.two_sided_T,
+            focal_px=view.focal_px,
+            centre_px=view.centre_px,
         )
         return surface
 
     def paint(
-        self, pose: Pose, view: View, look: Look, camera: int, texture_SS4: NDArray[np.uint8], target_3: NDArray[np.float32]
+        self,
+        pose: Pose,
+        view: View,
+        look: Look,
+        camera: int,
+        *,
+        texture_SS4: NDArray[np.uint8],
+        target_3: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Radiance, float32 [size, size]; 1 is white in a light of strength 1."""
         surface = self.surface(pose, view)
@@ -51,7 +65,9 @@ class Painter:
         depth_HW = np.where(surface.triangle_HW >= 0, depth_HW, np.float32(far))
         pixel_cm = float(np.linalg.norm(view.position_3 - target_3)) / view.focal_px
         shadow_HW = _occlusion(depth_HW, pixel_cm, look.occlusion)
-        radiance_HW = cv2.resize(look.background, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.float32, copy=False)
+        radiance_HW = cv2.resize(look.background, (size, size), interpolation=cv2.INTER_CUBIC).astype(
+            np.float32, copy=False
+        )
         lights_L8 = look.lights_CL8[camera].copy()
         point = lights_L8[:, 3] > 0.5
         lights_L8[point, :3] += target_3
@@ -64,8 +80,8 @@ class Painter:
             self._mesh.triangles_T3,
             self._mesh.uv_T32,
             self._mesh.part_T,
-            pose.points_P3,
-            pose.normals_P3,
+            pose.points_P3.take(self._mesh.seen_P, axis=0),
+            pose.normals_P3.take(self._mesh.seen_P, axis=0),
             texture_SS4,
             lights_L8,
             view.position_3,
@@ -76,11 +92,10 @@ class Painter:
             _eye_numbers(eye),
         )
         if len(self._mesh.lashes_T3):
-            seen_P3 = view.to_camera(pose.points_P3)
             _draw_lashes(
                 radiance_HW,
                 surface.depth_HW,
-                seen_P3,
+                self._seen_P3,
                 self._mesh.lashes_T3,
                 self._mesh.lash_uv_T32,
                 np.array(
@@ -129,9 +144,7 @@ def _material(look: Look, pose: Pose) -> NDArray[np.float32]:
 
 
 def _eye_numbers(eye: Eyeball) -> NDArray[np.float32]:
-    return np.array(
-        [*eye.centre_3, eye.radius_cm, *eye.gaze_3, eye.iris_radius_cm, eye.pupil_radius_cm], np.float32
-    )
+    return np.array([*eye.centre_3, eye.radius_cm, *eye.gaze_3, eye.iris_radius_cm, eye.pupil_radius_cm], np.float32)
 
 
 def _occlusion(depth_HW: NDArray[np.float32], pixel_cm: float, strength: float) -> NDArray[np.float32]:
@@ -152,7 +165,9 @@ def _smooth(low: Any, high: Any, value: Any) -> Any:
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _eye_colour(ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, eye: Any, material: Any) -> Any:
+def _eye_colour(  # noqa: PLR0917 - compiled, positional: numba takes keyword-only arguments no faster
+    ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, eye: Any, material: Any
+) -> Any:
     """Colour of the eye along a ray, and the normal that light and glints see: (colour, x, y, z, is cornea)."""
     cx, cy, cz, radius = eye[0], eye[1], eye[2], eye[3]
     gx, gy, gz, iris_radius, pupil_radius = eye[4], eye[5], eye[6], eye[7], eye[8]
@@ -214,7 +229,7 @@ def _eye_colour(ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, eye: Any, 
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _shade(
+def _shade(  # noqa: PLR0912, PLR0915, PLR0917 - one compiled pass over the pixels; calls and tables would cost more than it
     radiance_HW: Any,
     triangle_HW: Any,
     weights_HW3: Any,
@@ -235,7 +250,7 @@ def _shade(
 ) -> None:
     one, zero, half = np.float32(1.0), np.float32(0.0), np.float32(0.5)
     height, width = triangle_HW.shape
-    size = texture_SS4.shape[0]
+    size_px = np.float32(texture_SS4.shape[0])
     for row in range(height):
         for column in range(width):
             t = triangle_HW[row, column]
@@ -263,8 +278,8 @@ def _shade(
             if part == 0:
                 u = wa * uv_T32[t, 0, 0] + wb * uv_T32[t, 1, 0] + wc * uv_T32[t, 2, 0]
                 v = wa * uv_T32[t, 0, 1] + wb * uv_T32[t, 1, 1] + wc * uv_T32[t, 2, 1]
-                fu = min(max(u * size - half, zero), np.float32(size - 1.001))
-                fv = min(max((one - v) * size - half, zero), np.float32(size - 1.001))
+                fu = min(max(u * size_px - half, zero), size_px - np.float32(1.001))
+                fv = min(max((one - v) * size_px - half, zero), size_px - np.float32(1.001))
                 iu, iv = int(fu), int(fv)
                 fu, fv = fu - np.float32(iu), fv - np.float32(iv)
                 w00, w01, w10, w11 = (one - fu) * (one - fv), fu * (one - fv), (one - fu) * fv, fu * fv
@@ -303,13 +318,13 @@ def _shade(
                 gloss, wrap = zero, np.float32(0.4)
             elif part == TEETH:
                 colour, gloss, shine = material[16], np.float32(0.35), 5
-            elif part == GUM or part == TONGUE:
+            elif part in (GUM, TONGUE):
                 colour, gloss, shine = material[17], np.float32(0.25), 5
             elif part == SOCKET:
                 colour, gloss = material[17] * np.float32(0.7), zero
             elif part == HEAD:
                 gloss = gloss * half
-            if part == TEETH or part == GUM or part == SOCKET or part == TONGUE:
+            if part in (TEETH, GUM, SOCKET, TONGUE):
                 shadow *= np.exp(-material[10] * max(zero, material[20] - np.float32(0.4) - z))
             lean = half + half * (nx * axis_3[0] + ny * axis_3[1] + nz * axis_3[2])
             light = material[9] + (material[8] - material[9]) * lean
@@ -318,11 +333,14 @@ def _shade(
                 strength = lights_L8[k, 4]
                 if strength <= 0.0:
                     break
+                use = lights_L8[k, 7]
+                if (use > 1.5 and is_eye) or (use == one and not is_eye):
+                    continue
                 lx, ly, lz = lights_L8[k, 0], lights_L8[k, 1], lights_L8[k, 2]
                 if lights_L8[k, 3] > 0.5:
                     lx, ly, lz = lx - x, ly - y, lz - z
                     square = max(np.float32(0.05), lx * lx + ly * ly + lz * lz)
-                    strength *= lights_L8[k, 5] * lights_L8[k, 5] / square
+                    strength *= min(np.float32(3.0), lights_L8[k, 5] * lights_L8[k, 5] / square)
                     scale = one / np.sqrt(square)
                     lx, ly, lz = lx * scale, ly * scale, lz * scale
                 facing = nx * lx + ny * ly + nz * lz
@@ -333,8 +351,11 @@ def _shade(
                     match = (turn * mx - vx) * lx + (turn * my - vy) * ly + (turn * mz - vz) * lz
                     gap = lights_L8[k, 6] * (one if cornea > half else np.float32(2.5))
                     spot = _smooth(one - np.float32(2.0) * gap, one - gap, match)
-                    shining += spot * material[18] * min(np.float32(1.5), strength + half) * (
-                        one if cornea > half else np.float32(0.25)
+                    shining += (
+                        spot
+                        * material[18]
+                        * min(np.float32(1.5), strength + half)
+                        * (one if cornea > half else np.float32(0.25))
                     )
                 elif gloss > 0.0 and facing > 0.0:
                     hx, hy, hz = lx + vx, ly + vy, lz + vz
@@ -347,7 +368,7 @@ def _shade(
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _draw_lashes(
+def _draw_lashes(  # noqa: PLR0917 - compiled, positional
     radiance_HW: Any, depth_HW: Any, points_P3: Any, lashes_T3: Any, lash_uv_T32: Any, numbers: Any
 ) -> None:
     """Blend lashes over the picture: strands that run from root to tip of the rig's band, thinner towards the tip."""

@@ -95,7 +95,9 @@ def read_shard_metadata(path: Path) -> dict[str, str]:
         metadata = {str(key): str(value) for key, value in header.pop("__metadata__").items()}
         end = max(int(entry["data_offsets"][1]) for entry in header.values())
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DatasetError(f"{path.name} should be a shard (safetensors). Found another kind of file; remove it.") from None
+        raise DatasetError(
+            f"{path.name} should be a shard (safetensors). Found another kind of file; remove it."
+        ) from None
     if path.stat().st_size != 8 + size + end:
         raise DatasetError(f"{path.name} should have {8 + size + end} bytes. Found {path.stat().st_size}; remove it.")
     if (metadata.get("format"), metadata.get("version")) != ("mien-shard", SHARD_VERSION):

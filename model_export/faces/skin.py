@@ -35,21 +35,39 @@ class Canvas:
     brow_maps: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Coefficients [10, 2] from (x, y) to texel (column, row), left and right brow."""
 
+    def area(self, left: float, right: float, bottom: float, top: float) -> tuple[slice, slice]:
+        """The smallest rectangle of texels with all places of the face's front within these bounds (cm)."""
+        x, y, z = (self.place_SS3[..., axis] for axis in range(3))
+        inside = (x > left) & (x < right) & (y > bottom) & (y < top) & (z > 3.0)
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            return slice(0, 0), slice(0, 0)
+        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
 
 def make_canvas(rig: FaceRig, eyes_23: NDArray[np.float32], lips_3: NDArray[np.float32]) -> Canvas:
     """The canvas of a rig; once a process."""
-    face_T = np.array([rig.material_names[index] == "M_Face" for index in range(len(rig.material_names))])[rig.materials_T]
+    face_T = np.array([rig.material_names[index] == "M_Face" for index in range(len(rig.material_names))])[
+        rig.materials_T
+    ]
     corners_N = rig.triangles_T3[face_T].reshape(-1)
     uv_N2 = rig.uv_U2[rig.uv_triangles_T3[face_T].reshape(-1)]
     flat_N3 = np.column_stack([uv_N2[:, 0] * TEXTURE_PX, (1.0 - uv_N2[:, 1]) * TEXTURE_PX, np.ones(len(uv_N2))])
     surface = Surface.empty(TEXTURE_PX, TEXTURE_PX)
     triangles_T3 = np.arange(len(corners_N), dtype=np.int32).reshape(-1, 3)
-    rasterise(surface, flat_N3.astype(np.float32), triangles_T3, np.ones(len(triangles_T3), np.bool_), 1.0, (0.0, 0.0))
+    rasterise(
+        surface,
+        flat_N3.astype(np.float32),
+        triangles_T3,
+        np.ones(len(triangles_T3), np.bool_),
+        focal_px=1.0,
+        centre_px=(0.0, 0.0),
+    )
     hit_SS = surface.triangle_HW >= 0
     place_SS3 = np.full((TEXTURE_PX, TEXTURE_PX, 3), 1e3, np.float32)
     corners_N33 = rig.vertices_V3[rig.triangles_T3[face_T][surface.triangle_HW[hit_SS]]]
     place_SS3[hit_SS] = (corners_N33 * surface.weights_HW3[hit_SS][:, :, None]).sum(axis=1)
-    maps = []
+    maps: list[NDArray[np.float64]] = []
     for sign in (1.0, -1.0):
         x, y = place_SS3[..., 0] * sign, place_SS3[..., 1]
         low, high, bottom, top = _BROW_AREA
@@ -58,7 +76,11 @@ def make_canvas(rig: FaceRig, eyes_23: NDArray[np.float32], lips_3: NDArray[np.f
             maps.append(np.zeros((10, 2)))
             continue
         terms = _cubic(place_SS3[rows, columns, 0].astype(np.float64), place_SS3[rows, columns, 1].astype(np.float64))
-        maps.append(np.linalg.lstsq(terms, np.column_stack([columns, rows]).astype(np.float64), rcond=None)[0])
+        maps.append(
+            np.asarray(
+                np.linalg.lstsq(terms, np.column_stack([columns, rows]).astype(np.float64), rcond=None)[0], np.float64
+            )
+        )
     return Canvas(place_SS3, eyes_23, lips_3, (maps[0], maps[1]))
 
 
@@ -66,7 +88,6 @@ def paint_skin(canvas: Canvas, wearer: Wearer) -> NDArray[np.uint8]:
     """The four masks of a wearer, uint8 [S, S, 4]; about 0.1 s."""
     rng = np.random.default_rng([wearer.space, wearer.seed, 1])
     size = TEXTURE_PX
-    x, y, z = (canvas.place_SS3[..., axis] for axis in range(3))
     texture = np.empty((size, size, 4), np.uint8)
     texture[..., PATTERN] = _pattern(rng, wearer)
     hair = np.zeros((size, size), np.uint8)
@@ -75,7 +96,9 @@ def paint_skin(canvas: Canvas, wearer: Wearer) -> NDArray[np.uint8]:
     if wearer.beard > 0.0:
         hair = np.maximum(hair, _beard(rng, wearer, canvas))
     texture[..., HAIR] = cv2.GaussianBlur(hair, (3, 3), 0.6)
-    texture[..., LIPS] = _lips(rng, x, y, z, canvas.lips_3)
+    texture[..., LIPS] = 0
+    area = canvas.area(-3.0, 3.0, float(canvas.lips_3[1]) - 2.0, float(canvas.lips_3[1]) + 1.5)
+    texture[area][..., LIPS] = _lips(rng, canvas.place_SS3[area], canvas.lips_3)
     texture[..., SHADE] = _shade(rng, canvas, wearer)
     return texture
 
@@ -108,20 +131,23 @@ def _pattern(rng: np.random.Generator, wearer: Wearer) -> NDArray[np.uint8]:
     return np.clip(pattern - cv2.GaussianBlur(spots, (5, 5), 1.0), 0, 255).astype(np.uint8)
 
 
-def _paint_brow(
-    hair: NDArray[np.uint8], rng: np.random.Generator, canvas: Canvas, wearer: Wearer, eye: int
-) -> None:
+def _paint_brow(hair: NDArray[np.uint8], rng: np.random.Generator, canvas: Canvas, wearer: Wearer, eye: int) -> None:
     sign = 1.0 if eye == 0 else -1.0
     shape = np.random.default_rng([wearer.space, wearer.seed, 2])  # both brows have one shape, strands of their own
     eye_y = float(canvas.eyes_23[eye, 1])
     arch, inner, outer = shape.uniform(0.05, 0.55), shape.uniform(0.8, 1.7), shape.uniform(4.7, 5.9)
     base = eye_y + 1.45 + wearer.brow_height_cm
     tail = shape.uniform(-0.55, 0.1)
-    count = int(60 + 620 * wearer.brow_density)
+    count = int(50 + 380 * wearer.brow_density)
     along = rng.beta(1.1, 1.25, count)
     width = wearer.brow_thickness_cm * np.interp(along, [0, 0.15, 0.55, 1.0], [0.75, 1.0, 0.8, 0.18])
     x = inner + (outer - inner) * along
-    y = base + arch * np.sin(np.pi * np.clip(along, 0, 1) ** 1.3) + tail * along**2 + width * rng.uniform(-0.5, 0.5, count)
+    y = (
+        base
+        + arch * np.sin(np.pi * np.clip(along, 0, 1) ** 1.3)
+        + tail * along**2
+        + width * rng.uniform(-0.5, 0.5, count)
+    )
     lean = np.interp(along, [0.0, 0.25, 1.0], [1.35, 0.65, -0.2]) + rng.normal(0.0, 0.25, count)
     length = rng.uniform(0.25, 0.6, count) * (0.6 + 0.6 * wearer.brow_density)
     steps = np.array([0.0, 0.5, 1.0])[:, None]
@@ -129,12 +155,12 @@ def _paint_brow(
     xs, ys = x + steps * length * np.cos(bend), y + steps * length * np.sin(bend)
     texels = _cubic(sign * xs, ys) @ canvas.brow_maps[eye]
     lines = np.round(np.transpose(texels, (1, 0, 2)) * 8).astype(np.int32)
-    for strength in (120, 190, 255):
+    for strength in (90, 150, 220):
         chosen = lines[rng.random(count) < 0.5]
         cv2.polylines(hair, list(chosen), False, strength, 1, cv2.LINE_AA, 3)
     # hairs between the strands: a soft ground
     soft = cv2.GaussianBlur(hair, (0, 0), 3.0)
-    np.maximum(hair, (soft * (0.5 + 0.7 * wearer.brow_density)).clip(0, 255).astype(np.uint8), out=hair)
+    np.maximum(hair, (soft * (0.35 + 0.6 * wearer.brow_density)).clip(0, 255).astype(np.uint8), out=hair)
 
 
 def _beard(rng: np.random.Generator, wearer: Wearer, canvas: Canvas) -> NDArray[np.uint8]:
@@ -149,23 +175,18 @@ def _beard(rng: np.random.Generator, wearer: Wearer, canvas: Canvas) -> NDArray[
         field[jaw & (lip_field > 1.0) & (np.abs(x) < MOUTH_REACH_CM)] = 1.0
     if kind > 0.15:
         field[moustache] = 1.0
-    field = cv2.GaussianBlur(field, (0, 0), 9.0)
+    field = np.asarray(cv2.GaussianBlur(field, (0, 0), 9.0), np.float32)
     hairs = (rng.random((TEXTURE_PX, TEXTURE_PX), np.float32) < 0.10 + 0.25 * wearer.beard).astype(np.float32)
     if wearer.beard > 0.5:
-        hairs = cv2.filter2D(hairs, -1, np.ones((5, 1), np.float32) / 2.0)
+        hairs = np.asarray(cv2.filter2D(hairs, -1, np.ones((5, 1), np.float32) / 2.0), np.float32)
     cover = field * (hairs * (90 + 165 * wearer.beard) + 110 * wearer.beard * (1 + 0.3 * _noise(rng, 90)))
-    return np.clip(cover, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(cover, 0, 255), np.uint8)
 
 
-def _lips(
-    rng: np.random.Generator,
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    z: NDArray[np.float32],
-    lips_3: NDArray[np.float32],
-) -> NDArray[np.uint8]:
+def _lips(rng: np.random.Generator, place_HW3: NDArray[np.float32], lips_3: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The red of the lips: between two bows that meet in the corners, up to the ridge of the rig's lips."""
     half = 2.5
+    x, y, z = (place_HW3[..., axis] for axis in range(3))
     across = np.clip(np.abs(x) / half, 0.0, 1.0)
     upper = float(lips_3[1]) + 0.72 * rng.uniform(0.8, 1.1) * (1 - across**1.7) - 0.10 * np.exp(-((x / 0.35) ** 2))
     lower = float(lips_3[1]) - 1.02 * rng.uniform(0.85, 1.1) * (1 - across**2.2)
@@ -173,19 +194,20 @@ def _lips(
     inside = np.minimum((upper - y) / soft, (y - lower) / soft)
     inside = np.where((np.abs(x) < half) & (z > 8.0), inside, -5.0)
     cover = 1.0 / (1.0 + np.exp(-np.clip(2.0 * inside, -30, 30)))
-    creases = 1.0 - 0.18 * np.abs(np.sin(18.0 * x + 2.0 * _noise(rng, 40)))
-    return (255.0 * cover * creases).astype(np.uint8)
+    creases = 1.0 - 0.18 * np.abs(np.sin(18.0 * x + rng.uniform(0.0, 6.3)))
+    return np.asarray(255.0 * cover * creases, np.uint8)
 
 
 def _shade(rng: np.random.Generator, canvas: Canvas, wearer: Wearer) -> NDArray[np.uint8]:
     """Darker places: bags under the eyes, lid crease, lines beside eyes and nose, eye shadow and eyeliner."""
-    x, y = canvas.place_SS3[..., 0], canvas.place_SS3[..., 1]
-    shade = np.zeros((TEXTURE_PX, TEXTURE_PX), np.float32)
+    whole = np.zeros((TEXTURE_PX, TEXTURE_PX), np.float32)
     crease_height, bag_depth = rng.uniform(0.75, 1.05), rng.uniform(0.75, 1.1)
     crease_strength = rng.uniform(0.0, 0.5)
     for eye in range(2):
         centre_x, centre_y, _ = (float(value) for value in canvas.eyes_23[eye])
-        u, w = x - centre_x, y - centre_y
+        area = canvas.area(centre_x - 3.6, centre_x + 3.6, centre_y - 2.6, centre_y + 2.0)
+        shade = whole[area]
+        u, w = canvas.place_SS3[area][..., 0] - centre_x, canvas.place_SS3[area][..., 1] - centre_y
         near = np.abs(u) < 2.6
         crease = w - (crease_height - 0.12 * u**2)
         shade += near * crease_strength * np.exp(-((crease / 0.07) ** 2))
@@ -203,9 +225,11 @@ def _shade(rng: np.random.Generator, canvas: Canvas, wearer: Wearer) -> NDArray[
             liner = np.exp(-((u / 1.7) ** 4)) * np.exp(-((np.abs(w - 0.05) / 0.75) ** 6))
             shade += wearer.make_up * (0.45 * lid + 0.35 * liner)
     lips_y = float(canvas.lips_3[1])
-    side = np.abs(x)
+    area = canvas.area(-4.5, 4.5, lips_y - 2.5, lips_y + 4.0)
+    shade = whole[area]
+    side, y = np.abs(canvas.place_SS3[area][..., 0]), canvas.place_SS3[area][..., 1]
     fold = side - (2.0 + 0.45 * (lips_y + 2.4 - y))
-    shade += (
-        0.4 * wearer.age * np.exp(-((fold / 0.10) ** 2)) * np.exp(-(((y - lips_y - 1.0) / 1.3) ** 2))
-    ).astype(np.float32)
-    return np.clip(255.0 * shade, 0, 255).astype(np.uint8)
+    shade += (0.4 * wearer.age * np.exp(-((fold / 0.10) ** 2)) * np.exp(-(((y - lips_y - 1.0) / 1.3) ** 2))).astype(
+        np.float32
+    )
+    return np.asarray(np.clip(255.0 * whole, 0, 255), np.uint8)

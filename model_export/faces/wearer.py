@@ -118,9 +118,9 @@ def draw_wearer(seed: int, space: int = TRAIN_SPACE, modes: int = 50) -> Wearer:
         hair_shade=hair_shade,
         brow_density=float(uniform(0.1, 1.0)),
         brow_height_cm=float(rng.normal(0.0, 0.16)),
-        brow_thickness_cm=float(uniform(0.28, 0.75)),
-        lash_density=float(uniform(0.15, 1.0)),
-        lash_length=float(uniform(0.35, 0.95)),
+        brow_thickness_cm=float(uniform(0.25, 0.62)),
+        lash_density=float(uniform(0.1, 0.8)),
+        lash_length=float(uniform(0.3, 0.8)),
         beard=beard,
         freckles=float(max(0.0, uniform(-1.0, 1.0))),
         age=float(rng.beta(1.2, 1.6)),
@@ -171,7 +171,7 @@ def _ranges(rng: np.random.Generator, far: bool) -> tuple[NDArray[np.float32], N
 
 
 def gaze_degrees(wearer: Wearer, values_E: NDArray[np.float32]) -> NDArray[np.float32]:
-    """left yaw, left pitch, right yaw, right pitch, float32 [4]; yaw positive to the subject's left, pitch up."""
+    """Yaw and pitch of the left, then of the right eye, float32 [4]; yaw positive to the subject's left, pitch up."""
     into, out, up, down = wearer.gaze_range_deg
     angles = np.empty(4, np.float32)
     for eye, (side, outward) in enumerate((("Left", 1.0), ("Right", -1.0))):
