@@ -59,7 +59,7 @@ def draw_sensor(rng: np.random.Generator, fitting: Fitting, far: bool) -> Sensor
     poor = 0.55 if far else 0.35
     soft = rng.random() < poor
     return Sensor(
-        render_px=int(rng.choice([80, 96, 112]) if soft else rng.choice([120, 136, 152], p=[0.45, 0.35, 0.2])),
+        render_px=int(rng.choice([72, 88, 104]) if soft else rng.choice([112, 128, 144], p=[0.3, 0.5, 0.2])),
         level=uniform(0.08, 0.55) if far else uniform(0.13, 0.46),
         gain_C=np.exp(rng.normal(0.0, 0.12, 3)).astype(np.float32),
         flicker=uniform(0.0, 0.04),

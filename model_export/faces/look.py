@@ -31,6 +31,8 @@ class Look:
     hair_cover: float
     lips: float
     shade: float
+    folds: float
+    """Darkness of the folds that movements make."""
     gloss: float
     wrap: float
     """Softness of skin: light reaches past the terminator, 0 to 0.6."""
@@ -80,6 +82,7 @@ def draw_look(rng: np.random.Generator, wearer: Wearer, fitting: Fitting) -> Loo
         hair_cover=uniform(0.6, 1.0),
         lips=skin * lip_share,
         shade=uniform(0.3, 1.0) * (0.6 if infrared else 1.0),
+        folds=uniform(0.05, 0.3) + 0.4 * wearer.age * uniform(0.2, 1.0),
         gloss=uniform(0.0, 0.5) * (0.3 + wearer.gloss),
         wrap=uniform(0.05, 0.55),
         occlusion=uniform(0.4, 2.2),

@@ -17,6 +17,8 @@ from model_export.faces.wearer import Wearer, gaze_degrees
 _TONGUE_REACH_CM: Final = 4.0
 _DRAW_BACK_CM: Final = 0.35
 _BLINK: Final = (EU_INDEX["eyeBlinkLeft"], EU_INDEX["eyeBlinkRight"])
+_SQUINT: Final = (EU_INDEX["eyeSquintLeft"], EU_INDEX["eyeSquintRight"])
+_CHEEK: Final = (EU_INDEX["cheekSquintLeft"], EU_INDEX["cheekSquintRight"])
 _RAISERS: Final = tuple((EU_INDEX[f"{name}Left"], EU_INDEX[f"{name}Right"]) for name in ("eyeLookUp", "eyeWide"))
 _DOWN: Final = (EU_INDEX["eyeLookDownLeft"], EU_INDEX["eyeLookDownRight"])
 
@@ -46,6 +48,8 @@ class Pose:
     """Left, right."""
     gaze_4: NDArray[np.float32]
     """Degrees: left yaw, left pitch, right yaw, right pitch."""
+    folds_6: NDArray[np.float32]
+    """Depth 0..1 of the folds that movements make: between the brows, forehead left and right, cheek left and right, chin."""
     lips_3: NDArray[np.float32]
     """Where the lips meet in the middle, halfway between upper and lower."""
 
@@ -71,6 +75,9 @@ class Puppet:
         for eye, (blink, down) in enumerate(zip(_BLINK, _DOWN, strict=True)):
             # together the two shapes would push the upper lid through the lower one
             weights_E[blink] *= self._closed[eye] * (1.0 - 0.5 * min(1.0, max(0.0, float(weights_E[down]))))
+            # lids that squint meet higher up
+            squint = 0.14 * weights_E[_SQUINT[eye]] + 0.08 * weights_E[_CHEEK[eye]]
+            weights_E[blink] *= 1.0 - max(0.0, float(squint))
             # a closed lid is neither held up by an upward gaze nor opened wide
             closed = min(1.0, max(0.0, float(values_E[blink])))
             for raiser in _RAISERS:
@@ -99,7 +106,8 @@ class Puppet:
         self._push_tongue(points_P3, float(values_E[EU_INDEX["tongueOut"]] * self.wearer.gain_E[EU_INDEX["tongueOut"]]))
         normals_P3 = np.zeros_like(points_P3)
         _vertex_normals(points_P3, self.anatomy.normals_T3, normals_P3)
-        return Pose(points_P3, normals_P3, eyes, gaze_4, points_P3[list(self.anatomy.lips_P)].mean(axis=0))
+        lips_3 = points_P3[list(self.anatomy.lips_P)].mean(axis=0)
+        return Pose(points_P3, normals_P3, eyes, gaze_4, _folds(weights_E), lips_3)
 
     def _turn_eye(
         self,
@@ -154,6 +162,22 @@ class Puppet:
         moved_N3[:, 1] -= 0.45 * beyond_N**1.4
         moved_N3[:, 0] *= 1.0 - 0.25 * share_out * front_N
         points_P3[tongue] = moved_N3
+
+
+def _folds(weights_E: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How deep the movements fold the skin where the rig, whose vertices are millimetres apart, stays smooth."""
+
+    def sum_of(*names: str) -> float:
+        return float(np.clip(weights_E[[EU_INDEX[name] for name in names]], 0.0, 1.0).sum())
+
+    frown = 0.5 * sum_of("browDownLeft", "browDownRight") + 0.25 * sum_of("noseSneerLeft", "noseSneerRight")
+    depths = [frown]
+    depths += [0.6 * sum_of(f"browOuterUp{side}", f"browInnerUp{side}") for side in ("Left", "Right")]
+    for side in ("Left", "Right"):
+        mouth = sum_of(f"mouthSmile{side}", f"noseSneer{side}", f"mouthDimple{side}", f"mouthUpperUp{side}")
+        depths.append(0.45 * mouth + 0.35 * sum_of(f"cheekSquint{side}", f"eyeSquint{side}"))
+    depths.append(0.7 * sum_of("mouthShrugLower") + 0.3 * sum_of("mouthPressLeft", "mouthPressRight"))
+    return np.clip(np.array(depths, np.float32), 0.0, 1.0)
 
 
 def rotation(yaw: float, pitch: float) -> NDArray[np.float32]:

@@ -137,7 +137,7 @@ class Stage:
         for camera, target_3 in enumerate(targets):
             view = place_camera(fit.fitting, camera, target_3, phase, fit.sensor.render_px)
             radiance_HW = self._painters[camera].paint(
-                pose, view, fit.look, camera, texture_SS4=dressed.texture_SS4, target_3=target_3
+                pose, view, fit.look, camera, texture_SS5=dressed.texture_SS5, target_3=target_3
             )
             crops.append(form_image(radiance_HW, fit.sensor, camera, rng))
         return crops[0], crops[1], crops[2]
@@ -149,7 +149,7 @@ class DressedWearer:
 
     wearer: Wearer
     puppet: Puppet
-    texture_SS4: NDArray[np.uint8]
+    texture_SS5: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

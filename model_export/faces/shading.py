@@ -54,7 +54,7 @@ class Painter:
         look: Look,
         camera: int,
         *,
-        texture_SS4: NDArray[np.uint8],
+        texture_SS5: NDArray[np.uint8],
         target_3: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Radiance, float32 [size, size]; 1 is white in a light of strength 1."""
@@ -82,7 +82,7 @@ class Painter:
             self._mesh.part_T,
             pose.points_P3.take(self._mesh.seen_P, axis=0),
             pose.normals_P3.take(self._mesh.seen_P, axis=0),
-            texture_SS4,
+            texture_SS5,
             lights_L8,
             view.position_3,
             view.rotation_33,
@@ -138,6 +138,10 @@ def _material(look: Look, pose: Pose) -> NDArray[np.float32]:
             look.glint,
             look.iris_seed,
             float(pose.lips_3[2]),
+            float(pose.eyes[0].shell_centre_3[1]),
+            float(pose.lips_3[1]),
+            look.folds,
+            *pose.folds_6,
         ],
         np.float32,
     )
@@ -239,7 +243,7 @@ def _shade(  # noqa: PLR0912, PLR0915, PLR0917 - one compiled pass over the pixe
     part_T: Any,
     points_P3: Any,
     normals_P3: Any,
-    texture_SS4: Any,
+    texture_SS5: Any,
     lights_L8: Any,
     camera_3: Any,
     camera_33: Any,
@@ -250,7 +254,7 @@ def _shade(  # noqa: PLR0912, PLR0915, PLR0917 - one compiled pass over the pixe
 ) -> None:
     one, zero, half = np.float32(1.0), np.float32(0.0), np.float32(0.5)
     height, width = triangle_HW.shape
-    size_px = np.float32(texture_SS4.shape[0])
+    size_px = np.float32(texture_SS5.shape[0])
     for row in range(height):
         for column in range(width):
             t = triangle_HW[row, column]
@@ -283,13 +287,13 @@ def _shade(  # noqa: PLR0912, PLR0915, PLR0917 - one compiled pass over the pixe
                 iu, iv = int(fu), int(fv)
                 fu, fv = fu - np.float32(iu), fv - np.float32(iv)
                 w00, w01, w10, w11 = (one - fu) * (one - fv), fu * (one - fv), (one - fu) * fv, fu * fv
-                pattern, hair, lips, dark = zero, zero, zero, zero
-                for k in range(4):
+                pattern, hair, lips, dark, fold = zero, zero, zero, zero, zero
+                for k in range(5):
                     value = (
-                        w00 * texture_SS4[iv, iu, k]
-                        + w01 * texture_SS4[iv, iu + 1, k]
-                        + w10 * texture_SS4[iv + 1, iu, k]
-                        + w11 * texture_SS4[iv + 1, iu + 1, k]
+                        w00 * texture_SS5[iv, iu, k]
+                        + w01 * texture_SS5[iv, iu + 1, k]
+                        + w10 * texture_SS5[iv + 1, iu, k]
+                        + w11 * texture_SS5[iv + 1, iu + 1, k]
                     ) * np.float32(1.0 / 255.0)
                     if k == 0:
                         pattern = value
@@ -297,11 +301,23 @@ def _shade(  # noqa: PLR0912, PLR0915, PLR0917 - one compiled pass over the pixe
                         hair = value
                     elif k == 2:
                         lips = value
-                    else:
+                    elif k == 3:
                         dark = value
+                    else:
+                        fold = value
+                if fold > 0.02:
+                    side = 0 if x > 0.0 else 1
+                    if y > material[21] - np.float32(1.0) and abs(x) < np.float32(1.5):
+                        fold *= material[24]
+                    elif y > material[21] + np.float32(1.2):
+                        fold *= material[25 + side]
+                    elif y < material[22] - np.float32(1.3) and abs(x) < np.float32(2.0):
+                        fold *= material[29]
+                    else:
+                        fold *= material[27 + side]
                 colour = colour + (material[4] - colour) * lips
                 colour *= one + material[1] * (pattern - half)
-                colour *= one - material[5] * dark
+                colour *= (one - material[5] * dark) * (one - material[23] * fold)
                 cover = material[3] * hair
                 colour = colour + (material[2] - colour) * cover
                 gloss = gloss * (one - cover) * (half + pattern) * (one + lips * np.float32(1.2))

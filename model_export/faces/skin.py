@@ -1,7 +1,7 @@
 """Paints a wearer's skin on the rig's face texture: pores, spots, brows as strands, beard, lips, lines of age, make-up.
 
-Four masks instead of a finished colour, so that each light (visible or infrared) can weigh them its own way.
-Axes: S S texture rows and columns (row 0 at v = 1), 4 masks, 3 coordinates.
+Five masks instead of a finished colour, so that each light (visible or infrared) can weigh them its own way.
+Axes: S S texture rows and columns (row 0 at v = 1), 5 masks, 3 coordinates.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from model_export.faces.rig import FaceRig
 from model_export.faces.wearer import Wearer
 
 TEXTURE_PX: Final = 1024
-PATTERN, HAIR, LIPS, SHADE = range(4)
-"""Masks, uint8: pattern around 128 (pores, spots), hair cover, lips cover, shade (bags, lines, make-up)."""
+PATTERN, HAIR, LIPS, SHADE, FOLDS = range(5)
+"""Masks, uint8: pattern around 128 (pores, spots), hair cover, lips cover, shade (bags, lines, make-up),
+folds that appear with movements."""
 _BROW_AREA: Final = (0.2, 7.0, 3.9, 7.6)
 """|x| from, to and y from, to (cm) in which a polynomial takes front-view places to texture places."""
 
@@ -85,10 +86,10 @@ def make_canvas(rig: FaceRig, eyes_23: NDArray[np.float32], lips_3: NDArray[np.f
 
 
 def paint_skin(canvas: Canvas, wearer: Wearer) -> NDArray[np.uint8]:
-    """The four masks of a wearer, uint8 [S, S, 4]; about 0.1 s."""
+    """The five masks of a wearer, uint8 [S, S, 5]; about 0.1 s."""
     rng = np.random.default_rng([wearer.space, wearer.seed, 1])
     size = TEXTURE_PX
-    texture = np.empty((size, size, 4), np.uint8)
+    texture = np.empty((size, size, 5), np.uint8)
     texture[..., PATTERN] = _pattern(rng, wearer)
     hair = np.zeros((size, size), np.uint8)
     for eye in range(2):
@@ -100,6 +101,7 @@ def paint_skin(canvas: Canvas, wearer: Wearer) -> NDArray[np.uint8]:
     area = canvas.area(-3.0, 3.0, float(canvas.lips_3[1]) - 2.0, float(canvas.lips_3[1]) + 1.5)
     texture[area][..., LIPS] = _lips(rng, canvas.place_SS3[area], canvas.lips_3)
     texture[..., SHADE] = _shade(rng, canvas, wearer)
+    texture[..., FOLDS] = _folds(canvas, np.random.default_rng([wearer.space, wearer.seed, 3]))
     return texture
 
 
@@ -155,7 +157,7 @@ def _paint_brow(hair: NDArray[np.uint8], rng: np.random.Generator, canvas: Canva
     xs, ys = x + steps * length * np.cos(bend), y + steps * length * np.sin(bend)
     texels = _cubic(sign * xs, ys) @ canvas.brow_maps[eye]
     lines = np.round(np.transpose(texels, (1, 0, 2)) * 8).astype(np.int32)
-    for strength in (90, 150, 220):
+    for strength in (120, 185, 240):
         chosen = lines[rng.random(count) < 0.5]
         cv2.polylines(hair, list(chosen), False, strength, 1, cv2.LINE_AA, 3)
     # hairs between the strands: a soft ground
@@ -232,4 +234,45 @@ def _shade(rng: np.random.Generator, canvas: Canvas, wearer: Wearer) -> NDArray[
     shade += (0.4 * wearer.age * np.exp(-((fold / 0.10) ** 2)) * np.exp(-(((y - lips_y - 1.0) / 1.3) ** 2))).astype(
         np.float32
     )
+    return np.asarray(np.clip(255.0 * whole, 0, 255), np.uint8)
+
+
+def _folds(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Lines that movements draw: frown, forehead, crow's feet, under the eye, beside the nose, dimples, chin."""
+    whole = np.zeros((TEXTURE_PX, TEXTURE_PX), np.float32)
+    eye_y, lips_y = float(canvas.eyes_23[0, 1]), float(canvas.lips_3[1])
+
+    def add(
+        area: tuple[slice, slice], distance: NDArray[np.floating], width: float, reach: NDArray[np.floating]
+    ) -> None:
+        whole[area] += rng.uniform(0.5, 1.0) * np.exp(-((distance / width) ** 2) - np.clip(reach, 0.0, None) ** 4)
+
+    area = canvas.area(-1.5, 1.5, eye_y - 1.0, eye_y + 2.6)
+    x, y = canvas.place_SS3[area][..., 0], canvas.place_SS3[area][..., 1]
+    for sign in (-1.0, 1.0):
+        lean = rng.uniform(-0.1, 0.15)
+        add(area, x - sign * (rng.uniform(0.3, 0.6) + lean * (y - eye_y - 1.2)), 0.08, np.abs(y - eye_y - 1.35) / 0.8)
+    for height in (0.25, 0.6):
+        add(area, y - eye_y - height + 0.15 * x**2, 0.07, np.abs(x) / 0.75)
+    area = canvas.area(-5.5, 5.5, eye_y + 1.8, eye_y + 6.0)
+    x, y = canvas.place_SS3[area][..., 0], canvas.place_SS3[area][..., 1]
+    for height in (2.2, 2.75, 3.4, 4.1):
+        wave = height + rng.normal(0.0, 0.1) + 0.12 * np.cos(np.abs(x) * 0.9)
+        add(area, y - eye_y - wave, rng.uniform(0.05, 0.1), np.abs(x) / 4.6)
+    for sign in (1.0, -1.0):
+        area = canvas.area(min(sign * 1.3, sign * 6.8), max(sign * 1.3, sign * 6.8), eye_y - 2.4, eye_y + 1.2)
+        x, y = canvas.place_SS3[area][..., 0] * sign, canvas.place_SS3[area][..., 1]
+        for angle in rng.uniform(-0.7, 0.35, 5):
+            add(area, y - eye_y + 0.3 - angle * (x - 5.0), 0.06, np.abs(x - 5.7) / 0.75)
+        for depth in (0.95, 1.3):
+            add(area, y - eye_y + depth - 0.09 * (x - 3.2) ** 2, 0.07, np.abs(x - 3.3) / 1.6)
+        area = canvas.area(min(sign * 1.2, sign * 4.6), max(sign * 1.2, sign * 4.6), lips_y - 2.2, lips_y + 3.2)
+        x, y = canvas.place_SS3[area][..., 0] * sign, canvas.place_SS3[area][..., 1]
+        add(area, x - 1.9 - 0.42 * (lips_y + 2.3 - y), 0.11, np.abs(y - lips_y - 0.7) / 1.8)
+        add(area, x - 3.35 - 0.25 * (y - lips_y) ** 2, 0.09, np.abs(y - lips_y) / 0.9)
+    area = canvas.area(-1.9, 1.9, lips_y - 3.6, lips_y - 1.35)
+    x, y = canvas.place_SS3[area][..., 0], canvas.place_SS3[area][..., 1]
+    add(area, y - lips_y + 1.75 + 0.1 * x**2, 0.12, np.abs(x) / 1.5)
+    pits = np.clip(_noise(rng, 70)[area], 0.0, 1.0)
+    whole[area] += 0.6 * pits * np.exp(-((x / 1.2) ** 2) - ((y - lips_y + 2.5) / 0.8) ** 2)
     return np.asarray(np.clip(255.0 * whole, 0, 255), np.uint8)

@@ -116,7 +116,7 @@ def draw_wearer(seed: int, space: int = TRAIN_SPACE, modes: int = 50) -> Wearer:
         infrared_tone=float(0.55 + 0.25 * tone + uniform(-0.08, 0.08)),
         lip_shade=float(uniform(0.55, 1.02)),
         hair_shade=hair_shade,
-        brow_density=float(uniform(0.1, 1.0)),
+        brow_density=float(uniform(0.2, 1.0)),
         brow_height_cm=float(rng.normal(0.0, 0.16)),
         brow_thickness_cm=float(uniform(0.25, 0.62)),
         lash_density=float(uniform(0.1, 0.8)),
