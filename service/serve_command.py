@@ -61,7 +61,10 @@ def run(settings: Settings) -> None:
         server.run()
     except KeyboardInterrupt:
         sys.exit(130)
-    if not server.started:
+    except SystemExit:
+        if server.started:
+            raise
+    if not server.started:  # uvicorn has logged why, and would leave with a code of its own
         sys.exit(1)
 
 

@@ -205,7 +205,7 @@ async def test_a_stranger_at_the_address_is_an_error(greeting: str | None) -> No
     with recording(RecordingService(greeting=greeting, leaves=True)) as service:
         for client in (AsyncClient(service.url), Client(service.url)):
             with pytest.raises(
-                UnreachableError, match="too many headsets" if greeting and "closing" in greeting else ""
+                UnreachableError, match="too many headsets" if greeting and "closing" in greeting else "A mien service"
             ):
                 await _connect(client)
 
