@@ -9,7 +9,9 @@ The client runs in this process, the service in another. The bare runtime is mea
 service, because a machine's speed drifts. Tables on stdout, progress on stderr, one JSON object as the last line.
 """
 
+import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -17,7 +19,7 @@ import urllib.request
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +36,10 @@ from benchmarks.machine import ServiceUse, describe_machine
 from benchmarks.material import Material, read_material
 from benchmarks.report import plot_report, text_report
 from benchmarks.service_process import ServiceProcess
-from model_export.contract import read_bundle
+from model_export.contract import FrameSet, read_bundle
 from model_export.contract.take import Encoding
 from model_export.runtime import Runtime
 from service.client import Client
-from service.client.images import encode_frame_set
 from service.settings import shipped_bundle
 
 TARGET_RATIO: Final = 1.25
@@ -89,17 +90,21 @@ def _bare_summary(times_ns: "array[int]") -> dict[str, Any]:
     return {**counts, "latency_us": summarise_us(times_ns), "stages_us": {}}
 
 
-def _library_loop(url: str, material: Material, seconds: float) -> Samples:
+def _library_loop(url: str, material: Material, seconds: float, warm_up: int = 20) -> Samples:
     """The closed loop through the package's own client library, encoding included, as an application would run it."""
+    end_ns = math.inf
     samples = Samples()
-    messages = [encode_frame_set(frame_set) for frame_set in material.frame_sets]
     with Client(url) as client:
-        for message in messages[:20]:
-            client.ask(message)
-        end_ns = time.perf_counter_ns() + seconds * 1e9
-        while time.perf_counter_ns() < end_ns:
+        start_ns = time.perf_counter_ns()
+        for sequence in itertools.count():
+            if sequence == warm_up:
+                samples, end_ns = Samples(), time.perf_counter_ns() + seconds * 1e9
             sent_ns = time.perf_counter_ns()
-            client.ask(messages[samples.sent % len(messages)])
+            if sent_ns >= end_ns:
+                break
+            recorded = material.frame_sets[sequence % len(material.frame_sets)]
+            t_ns = sent_ns - start_ns  # a frame that is not newer than the last would not be looked at
+            client.ask(FrameSet(sequence, tuple(replace(frame, t_ns=t_ns) for frame in recorded)))
             samples.sent += 1
             samples.answered += 1
             samples.latency_ns.append(time.perf_counter_ns() - sent_ns)

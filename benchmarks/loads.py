@@ -72,7 +72,7 @@ class Samples:
 
     @property
     def unanswered(self) -> int:
-        """Frame sets without an answer for any reason."""
+        """Frame sets without an answer: dropped, refused, or answered by a reply that a newer one overtook in the service."""
         return self.sent - self.answered
 
     def reply(self, payload: bytes, due_ns: int, sent_ns: int, now_ns: int) -> None:
