@@ -111,7 +111,10 @@ def study(rig: FaceRig) -> Anatomy:
     visible_CT = []
     for camera in range(3):
         target_3, reach = (centres[camera], EYE_REACH_CM) if camera < 2 else (lips_3, MOUTH_REACH_CM)
-        near_T = np.linalg.norm((centroids_T3 - target_3)[:, :2], axis=1) < reach
+        away_T2 = (centroids_T3 - target_3)[:, :2]
+        # the neck stays whole: cameras before the mouth see it far below the chin
+        away_T2[:, 1] = np.where(away_T2[:, 1] < 0.0, 0.7 * away_T2[:, 1], away_T2[:, 1])
+        near_T = np.linalg.norm(away_T2, axis=1) < reach
         wanted_T = near_T & (parts_T != 255) & (centroids_T3[:, 2] > -5.0)
         if camera < 2:
             side = 1.0 if camera == 0 else -1.0
