@@ -96,11 +96,13 @@ class Streams:
             return
         stream = Stream(self, protocol, receive, send)
         self._open.add(stream)
+        self.metrics.connections = len(self._open)
         self.metrics.connections_total += 1
         try:
             await stream.run()
         finally:
             self._open.discard(stream)
+            self.metrics.connections = len(self._open)
 
     async def say_goodbye(self) -> None:
         """Tells every headset that the service stops, and takes no new ones in."""

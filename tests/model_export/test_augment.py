@@ -37,7 +37,7 @@ def test_mirroring_turns_left_into_right() -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool) -> None:
-    config = AugmentConfig(spoiled=0.0)
+    config = AugmentConfig(spoiled=0.0, photometric=0.0)
     found = []
     for seed in range(60):
         image_HW, _ = augment(dot(64, 90), np.random.default_rng(seed), config, mirrored=mirrored)

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any
 
@@ -379,11 +379,13 @@ def test_clients_that_do_not_read_cost_bounded_memory(start_service: StartServic
                 return
             time.sleep(0.002)
 
-    with connected(service) as reader:
+    with connected(service) as reader, ExitStack() as stack:
         ask(reader, make_message(0))
         # A receive queue of one message and a pause at zero: the client library stops reading from the socket.
         deaf = [
-            connect(service.stream_url, subprotocols=[BINARY], max_queue=1, compression=None)  # type: ignore[list-item]
+            stack.enter_context(
+                connect(service.stream_url, subprotocols=[BINARY], max_queue=1, compression=None)  # type: ignore[list-item]
+            )
             for _ in range(8)
         ]
         threads = [threading.Thread(target=send_only, args=(client,)) for client in deaf]
