@@ -29,8 +29,8 @@ class AugmentConfig:
     """Largest rotation."""
     spoiled: float = 0.06
     """Share of crops made unreadable, to teach the confidence."""
-    photometric: float = 1.0
-    """Share of crops whose light, focus and noise are changed beyond what was rendered."""
+    photometric: float = 0.4
+    """Share of crops whose light, focus and noise are changed beyond what was rendered, which already varies them."""
 
     def __post_init__(self) -> None:
         if not (

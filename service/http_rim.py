@@ -6,7 +6,7 @@ crop is the largest centred square. Headsets that stream use the WebSocket.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -132,7 +132,7 @@ def _decode_json(body: bytes, parts: Parts) -> FrameMessage:
 
 
 async def _decode_form(body: bytes, headers: Headers) -> FrameMessage:
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     # The body is in memory and bounded: parts of that size never become files on a disk.

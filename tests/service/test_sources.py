@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,7 +115,7 @@ def test_a_video_of_one_camera_is_sent_whole(tmp_path: Path) -> None:
 
 
 def test_a_clip_is_sent_with_its_times_and_reference(tmp_path: Path) -> None:
-    pixels = {camera.label: np.stack([smooth_image(16, 16, camera)] * 4) for camera in Camera}
+    pixels: dict[str, Any] = {camera.label: np.stack([smooth_image(16, 16, camera)] * 4) for camera in Camera}
     reference = np.zeros((4, 2), np.float32)
     np.savez(tmp_path / "c.npz", **pixels, t_ns=_TIMES, reference=reference, reference_names=["jawOpen", "browInnerUp"])
     source = open_source(str(tmp_path / "c.npz"))

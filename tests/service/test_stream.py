@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -19,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from model_export.contract import EU_NAMES, Camera, Validity
 from model_export.contract.take import Encoding
+from service.errors import WireError
 from service.wire import (
     CameraPlacement,
     Closing,
@@ -28,7 +30,6 @@ from service.wire import (
     FrameMessage,
     Hello,
     Reply,
-    WireError,
     decode_reply,
     encode_configure,
     encode_frames,
@@ -320,7 +321,7 @@ def test_under_a_flood_the_newest_frame_set_wins_and_every_drop_is_counted(servi
     sent = 300
     messages = [encode_frames(make_message(sequence)) for sequence in range(sent)]
     with connected(service) as client:
-        flood = threading.Thread(target=lambda: [client.send(message) for message in messages])
+        flood = threading.Thread(target=lambda: deque(map(client.send, messages), maxlen=0))
         flood.start()
         replies: list[Reply] = []
         while not replies or replies[-1].values.sequence != sent - 1:
