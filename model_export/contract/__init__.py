@@ -1,6 +1,7 @@
 """What the exporter promises to the service and to calibration: names, frames, values, heads, takes, bundles."""
 
 from model_export.contract.bundle import Bundle, Golden, read_bundle, write_bundle
+from model_export.contract.cues import CUE_SET_VERSION, CUES, Cue, cue_by_name
 from model_export.contract.errors import BundleError, ContractError, FrameError, HeadError, TakeError
 from model_export.contract.expression_units import (
     EU_COUNT,
@@ -20,6 +21,8 @@ from model_export.contract.values import ExpressionValues, RegionState, Validity
 __all__ = [
     "CROP_SIZE_PX",
     "CROP_SPAN_CM",
+    "CUES",
+    "CUE_SET_VERSION",
     "EU_COUNT",
     "EU_INDEX",
     "EU_NAMES",
@@ -33,6 +36,7 @@ __all__ = [
     "BundleError",
     "Camera",
     "ContractError",
+    "Cue",
     "ExpressionValues",
     "Frame",
     "FrameError",
@@ -45,6 +49,7 @@ __all__ = [
     "Take",
     "TakeError",
     "Validity",
+    "cue_by_name",
     "read_bundle",
     "read_head",
     "read_take",
