@@ -9,6 +9,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model_export.contract import read_bundle
 from model_export.runtime import Runtime
 from service import http_rim
-from service.access import AccessMiddleware
+from service.access import AccessMiddleware, refuse
 from service.engine import Engine
 from service.errors import ErrorCode, RequestError, WireError
 from service.heads import Heads
@@ -83,10 +84,22 @@ def routed_app(routes: Sequence[BaseRoute] = (), **options: Any) -> FastAPI:
     app.version = version("mien-expression-units")
     app.include_router(http_rim.router)
     app.router.routes.extend(routes)
+    app.router.default = partial(_nothing_here, app.router.default)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
+
+
+async def _nothing_here(default: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """A path without a route. Starlette refuses a WebSocket there with 403 and no reason: the first mistake of a new client."""
+    if scope["type"] != "websocket":
+        await default(scope, receive, send)
+        return
+    path, remedy = ascii(scope["path"])[:100], "Connect to /v1/stream."
+    await refuse(
+        scope, receive, send, RequestError(404, ErrorCode.NOT_FOUND, "a WebSocket of this service", path, remedy)
+    )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

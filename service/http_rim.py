@@ -7,9 +7,9 @@ crop is the largest centred square. Headsets that stream use the WebSocket.
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -22,6 +22,7 @@ from service.metrics import CONTENT_TYPE
 from service.parts import Parts
 from service.wire import (
     DEFAULT_WEARER,
+    WEARER_PATTERN,
     EncodedFrame,
     FrameMessage,
     Limits,
@@ -35,7 +36,13 @@ _MULTIPART: Final = {
     "type": "object",
     "properties": {
         **{name: {"type": "string", "contentMediaType": "image/jpeg", "format": "binary"} for name in _CAMERAS},
-        "t_ns": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "description": "Capture time; default 0."},
+        # FastAPI may write bounds as floats; 2**63 is one, 2**63 - 1 is not.
+        "t_ns": {
+            "type": "integer",
+            "minimum": 0,
+            "exclusiveMaximum": 2.0**63,
+            "description": "Capture time; default 0.",
+        },
     },
     "anyOf": [{"required": [name]} for name in _CAMERAS],
     "additionalProperties": False,
@@ -77,11 +84,19 @@ router = APIRouter()
     ),
     openapi_extra=_FRAMES_BODY,
 )
-async def expressions(request: Request) -> Response:
+async def expressions(
+    request: Request,
+    wearer: Annotated[
+        str,
+        Query(
+            pattern=f"^{WEARER_PATTERN}$", description="Whose head answers; the universal one where there is no own."
+        ),
+    ] = DEFAULT_WEARER,
+) -> Response:
     """Answers one frame set by itself: images of one to three cameras in, expression units and gaze out.
 
     Send multipart/form-data with a JPEG for each camera, or JSON with JPEG or raw grey images in base64. Nothing is remembered
-    between calls, so the filter that steadies a stream does not act here.
+    between calls: the filter that steadies a stream does not act here, and the crop is the largest centred square.
     """
     parts = _parts(request)
     limit = parts.settings.max_message_bytes
@@ -100,7 +115,7 @@ async def expressions(request: Request) -> Response:
             "Say in Content-Type what you send.",
         )
     parts.metrics.frame_sets += 1
-    reply = await _answer(parts, message)
+    reply = await _answer(parts, message, wearer)
     parts.metrics.reply(reply.stages)
     return Response(encode_reply_json(reply), media_type="application/json")
 
@@ -195,7 +210,7 @@ async def _read_image(name: str, part: UploadFile) -> bytes:
     return image
 
 
-async def _answer(parts: Parts, message: FrameMessage) -> Reply:
+async def _answer(parts: Parts, message: FrameMessage, wearer: str) -> Reply:
     """Has the engine answer a frame set on a connection of its own, so that nobody's filter sees it."""
     if not parts.engine.running:
         raise _not_ready()
@@ -218,7 +233,7 @@ async def _answer(parts: Parts, message: FrameMessage) -> Reply:
         loop.call_soon_threadsafe(settle, answer)
 
     parts.one_shots += 1
-    connection = parts.engine.connect(DEFAULT_WEARER, None, on_answer)
+    connection = parts.engine.connect(wearer, None, on_answer)
     try:
         connection.offer(message, time.perf_counter_ns())
         async with asyncio.timeout(parts.settings.answer_deadline_s):

@@ -96,6 +96,15 @@ def load_object(text: str, limits: Limits | None) -> Fields:
     return Fields(value, "the message")
 
 
+def is_json(text: str) -> bool:
+    """Whether a text is JSON of any type; NaN and infinities are not."""
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 

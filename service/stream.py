@@ -11,7 +11,6 @@ Close codes: 1001 the service stops, 1003 a binary message where only text is sp
 """
 
 import asyncio
-import json
 import logging
 import time
 from typing import Final
@@ -21,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.access import refuse
 from service.engine import Connection, Engine
 from service.errors import ErrorCode, RequestError, WireError
+from service.json_fields import is_json
 from service.metrics import Metrics
 from service.settings import Settings
 from service.wire import (
@@ -177,8 +177,8 @@ class Stream:
             await self._configure(message)
 
     async def _configure(self, wish: Configure) -> None:
+        self._connection.configure(wish.wearer, wish.rig)  # refuses before anything has changed
         self._wearer = wish.wearer or self._wearer
-        self._connection.configure(wish.wearer, wish.rig)
         configured = Configured(self._wearer, self._connection.head_version)
         await self._send({"type": "websocket.send", "text": encode_configured(configured)})
 
@@ -190,7 +190,7 @@ class Stream:
             await self.close(1008, f"{self._refused_in_a_row} refused messages in a row.")
         elif text is None and not self._binary:
             await self.close(1003, f"{SUBPROTOCOL_JSON} is text only.")
-        elif text is not None and error.code == ErrorCode.JSON and not _is_json(text):
+        elif text is not None and error.code == ErrorCode.JSON and not is_json(text):
             await self.close(1007, "Text that is not JSON.")
 
     def _on_answer(self, answer: Reply | WireError) -> None:
@@ -266,11 +266,3 @@ def _not_text(size: int) -> WireError:
         f"a binary message of {size} bytes",
         f"Ask for the subprotocol {SUBPROTOCOL_BINARY} to send binary frame sets.",
     )
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -24,7 +24,9 @@ FILTER_GROUPS: Final = ("gaze", "lids", "brows", "mouth")
 STAGES: Final = ("wait", "decode", "warp", "inference", "head", "filter", "service")
 """Stages of a reply, in the order of StageTimes."""
 
-_WEARER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+WEARER_PATTERN: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+"""What a wearer's identifier looks like, from its first to its last letter: it may become the name of a file."""
+_WEARER: Final = re.compile(WEARER_PATTERN, re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

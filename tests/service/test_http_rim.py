@@ -105,6 +105,16 @@ def test_each_call_stands_by_itself(http: httpx.Client) -> None:
     assert first["values"] == again["values"]
 
 
+@pytest.mark.parametrize(("wearer", "status"), [("ada", 200), ("../etc", 422), ("", 422), ("a" * 65, 422)])
+def test_a_wearer_is_an_identifier(http: httpx.Client, wearer: str, status: int) -> None:
+    response = http.post("/v1/expressions", params={"wearer": wearer}, files=as_files(**JPEGS))
+    assert response.status_code == status
+    body = checked(response, "post", "/v1/expressions")
+    if status == 422:
+        assert body["error"]["code"] == "field"
+        assert "wearer" in body["error"]["expected"]
+
+
 @pytest.mark.parametrize(
     ("request_parts", "status", "code"),
     [

@@ -143,6 +143,14 @@ def test_a_client_of_no_known_subprotocol_is_refused_with_a_reason(service: Runn
     assert json.loads(refused.value.response.body)["error"]["code"] == "subprotocol"
 
 
+def test_a_path_without_a_websocket_is_refused_with_a_reason(service: RunningService) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(service.stream_url.replace("/v1/stream", "/stream"), subprotocols=[BINARY])  # type: ignore[list-item]
+    assert refused.value.response.status_code == 404
+    error = json.loads(refused.value.response.body)["error"]
+    assert (error["code"], error["remedy"]) == ("not_found", "Connect to /v1/stream.")
+
+
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
@@ -213,7 +221,12 @@ def test_many_refused_messages_in_a_row_end_the_connection_with_1008(service: Ru
 
 @pytest.mark.parametrize(
     ("protocol", "message", "code"),
-    [(JSON, encode_frames(make_message(0)), 1003), (JSON, "{", 1007), (BINARY, "{", 1007)],
+    [
+        (JSON, encode_frames(make_message(0)), 1003),
+        (JSON, "{", 1007),
+        (BINARY, "{", 1007),
+        (BINARY, '{"type":NaN}', 1007),
+    ],
 )
 def test_a_message_of_the_wrong_kind_is_told_and_closed(
     service: RunningService, protocol: str, message: str | bytes, code: int
@@ -292,6 +305,14 @@ def test_configure_is_confirmed_and_used(service: RunningService) -> None:
         assert np.abs(upright.values.values_E - turned.values.values_E).max() > 0.01
         client.send('{"type":"configure","wearer":"../../etc"}')
         assert read_error(client).code == "field"
+
+
+def test_a_refused_configure_changes_nothing(service: RunningService) -> None:
+    with connected(service) as client:
+        client.send(encode_configure(Configure("eve", {Camera.MOUTH: CameraPlacement(side_px=1.0)})))
+        assert read_error(client).code == "field"  # a crop of one pixel shows nothing
+        client.send(encode_configure(Configure()))
+        assert read_answer(client) == Configured("default", 0)
 
 
 def test_a_camera_that_is_unplugged_is_held_then_fades_and_is_never_invented(service: RunningService) -> None:
