@@ -52,13 +52,17 @@ class FrameBody(_Body):
     height: int = Field(ge=1, le=4096, description="Pixels.")
     t_ns: int = Field(ge=0, lt=2**63, description="Capture time, nanoseconds of a monotonic clock.")
     image: str = Field(
+        min_length=4,
         json_schema_extra={"contentEncoding": "base64"},
         description="Base64 of the JPEG, or of height rows of width bytes.",
     )
 
 
 class FrameSetBody(_Body):
-    """A frame set: one image of each of one to three cameras, taken together; the same as in mien.v1.json."""
+    """A frame set: one image of each of one to three cameras, taken together; the same as in mien.v1.json.
+
+    Whole numbers stand without a decimal point: a double cannot hold every nanosecond.
+    """
 
     type: Literal["frames"]
     sequence: Annotated[int, Field(json_schema_extra=_UINT32)] = Field(description="Comes back in the answer.")
