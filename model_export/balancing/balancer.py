@@ -3,12 +3,15 @@
 Axes: E task; usually an expression unit, also gaze and confidence.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from torch import Tensor
 
 from model_export.balancing.equal import EqualBalancer
+from model_export.balancing.famo import FamoBalancer
 from model_export.balancing.log import LogBalancer
+from model_export.balancing.uncertainty import UncertaintyBalancer
 
 
 class Balancer(Protocol):
@@ -34,7 +37,12 @@ class Balancer(Protocol):
         """Remembers what `state` gave."""
 
 
-_BALANCERS: Final[dict[str, type[EqualBalancer] | type[LogBalancer]]] = {"equal": EqualBalancer, "log": LogBalancer}
+_BALANCERS: Final[dict[str, Callable[[], Balancer]]] = {
+    "equal": EqualBalancer,
+    "log": LogBalancer,
+    "uncertainty": UncertaintyBalancer,
+    "famo": FamoBalancer,
+}
 BALANCER_NAMES: Final = tuple(_BALANCERS)
 
 
