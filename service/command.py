@@ -14,6 +14,10 @@ _SUBCOMMANDS: Final = {
     "demo": ("service.demo_command:demo", "Start the service and a sample headset, and show the live page."),
     "stream": ("service.stream_command:stream", "Send a take, images, a video or a camera to a service."),
     "render": ("model_export.faces.command:render", "Render labelled frames of synthetic wearers from a face rig."),
+    "render-takes": (
+        "model_export.faces.takes_command:render_takes_command",
+        "Render calibrations of simulated wearers.",
+    ),
     "train": ("model_export.commands:train", "Train the backbones and the universal head."),
     "evaluate": ("model_export.commands:evaluate", "Judge a bundle on wearers and clips it never saw."),
     "export": ("model_export.commands:export", "Turn a training run into a checked bundle."),
