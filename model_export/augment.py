@@ -23,7 +23,7 @@ class AugmentConfig:
 
     shift: float = 0.06
     """Largest shift either way, share of the crop."""
-    scale: float = 0.10
+    scale: float = 0.14
     """Largest change of scale, share."""
     rotation_deg: float = 8.0
     """Largest rotation."""

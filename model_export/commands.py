@@ -30,6 +30,13 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make batches; 0: none.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each process on the CPU.")
+@click.option(
+    "--precision",
+    type=click.Choice(("float32", "bfloat16")),
+    default="float32",
+    show_default=True,
+    help="Of the layers in training; bfloat16 where the CPU has it in hardware.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 def train(*, epochs: float | None, minutes: float | None, **options: Any) -> None:

@@ -61,6 +61,7 @@ from model_export.run_log import RunLog
 
 RUN_FORMAT: Final = "mien-run"
 RUN_VERSION: Final = 1
+PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP: Final = 0.03
 """Share of the run in which the learning rate rises."""
 _LAST_RATE: Final = 0.005
@@ -107,6 +108,8 @@ class TrainConfig:
     """Threads of each training process on the CPU."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    precision: str = "float32"
+    """Of the backbones' layers in training, one of PRECISIONS; bfloat16 is 1.6 times as fast on a CPU that has it in hardware."""
     resume: bool = False
     """Go on from the checkpoint in `out`, if there is one."""
     checkpoint_s: float = 60.0
@@ -126,6 +129,8 @@ class TrainConfig:
             raise TrainingError("`batch` should be 2 or more, because batch norm needs a spread. Found 1.")
         if (self.epochs or self.minutes or 0) <= 0 or self.learning_rate <= 0:
             raise TrainingError("Epochs, minutes and the learning rate should be above 0.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"`precision` should be one of {', '.join(PRECISIONS)}. Found {self.precision!r}.")
         balancer_by_name(self.balancer)
 
     def essence(self) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
             for entry in (*entries, *unseen):
                 check_digest(entry)
         torch.manual_seed(config.seed)
-        network = ExpressionNetwork(config.eye, config.mouth).to(place.device)
+        network = ExpressionNetwork(config.eye, config.mouth, PRECISIONS[config.precision]).to(place.device)
         # twice as fast as rows of pixels for convolutions on a CPU; torch has no type for this argument
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).eval()
