@@ -13,6 +13,7 @@ from model_export.checkpoint import WEIGHTS_FILE
 from model_export.contract import EU_NAMES, read_bundle
 from model_export.errors import CheckpointError, ExportError
 from model_export.export import TrainedRun, export, make_golden, read_run, require_agreement, to_onnx, write_checked
+from model_export.network import deployed
 from model_export.onnx_features import onnx_features
 
 
@@ -45,6 +46,16 @@ def test_the_graph_has_the_promised_ends(backbones: tuple[bytes, bytes]) -> None
     assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     names = {prop.key: prop.value for prop in model.metadata_props}
     assert json.loads(names["blendshape_names"]) == list(EU_NAMES)
+
+
+def test_shipped_weights_take_two_bytes_each_and_compute_the_same(trained: TrainedRun) -> None:
+    network = deployed(trained.network)
+    halves, whole = to_onnx(network.eye), to_onnx(trained.network.eye)
+    assert len(halves) < 0.7 * len(whole)
+    pixels_BHW = np.random.default_rng(5).integers(0, 256, (2, 128, 128), dtype=np.uint8)
+    with torch.no_grad():
+        expected_BF = network.eye(torch.from_numpy(pixels_BHW)).numpy()
+    np.testing.assert_allclose(onnx_features(halves, pixels_BHW, 2), expected_BF, atol=1e-4)
 
 
 def test_a_bundle_reads_back_with_its_training_record(disc_bundle: Path) -> None:

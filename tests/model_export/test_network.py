@@ -14,6 +14,7 @@ from model_export.network import (
     HeadModule,
     LocalStandardisation,
     convolution_flops,
+    deployed,
     folded,
 )
 
@@ -90,9 +91,32 @@ def test_both_eyes_carry_the_same_universal_head() -> None:
 
 def test_shipped_sizes_keep_the_budget() -> None:
     network = ExpressionNetwork()
-    assert 15e6 < convolution_flops(EYE_BACKBONE) < 40e6
-    assert 15e6 < convolution_flops(MOUTH_BACKBONE) < 40e6
-    assert sum(parameter.numel() for parameter in network.parameters()) < 700_000
+    assert 2 * convolution_flops(EYE_BACKBONE) + convolution_flops(MOUTH_BACKBONE) < 165e6
+    assert sum(parameter.numel() for parameter in network.parameters()) < 850_000
+
+
+def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values() -> None:
+    torch.manual_seed(3)
+    network = ExpressionNetwork(TINY, TINY).eval()
+    shipped = deployed(network)
+    for parameter in (*shipped.eye.parameters(), *shipped.mouth.parameters()):
+        assert parameter.ndim == 1 or torch.equal(parameter, parameter.half().float())
+    pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        before_BF, after_BF = network.eye(pixels_BHW), shipped.eye(pixels_BHW)
+    assert (after_BF - before_BF).abs().max() < 5e-3 * before_BF.max()
+
+
+def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> None:
+    torch.manual_seed(4)
+    network = ExpressionNetwork(TINY, TINY).eval()
+    eyes_BHW = torch.randint(0, 256, (2, 128, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        full_BO, _ = network(eyes_BHW, eyes_BHW)
+        network.precision = torch.bfloat16
+        mixed_BO, _ = network(eyes_BHW, eyes_BHW)
+    assert mixed_BO.dtype == torch.float32
+    assert 0 < (mixed_BO - full_BO).abs().max() < 0.05 * full_BO.abs().max()
 
 
 def test_flops_are_those_of_the_layers() -> None:
