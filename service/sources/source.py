@@ -54,6 +54,10 @@ class Source:
     """A camera: it sets its own pace and cannot be looped."""
     reference: Reference | None = None
 
+    def __iter__(self) -> Iterator[FrameMessage]:
+        """The frame sets of one pass, with the times of the source."""
+        return (message for _, message in replay(self))
+
 
 def replay(source: Source, rate_hz: float | None = None, *, loop: bool = False) -> Iterator[tuple[Shot, FrameMessage]]:
     """The shots of a source as messages, in time: sequences count from 0 and capture times rise across passes.
