@@ -24,6 +24,7 @@ class ServiceProcess:
         if bundle is not None:
             command += ["--bundle", str(bundle)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+        environment["MIEN_PROFILES"] = ""  # a wearer of this machine must not change what is measured
         self._process = subprocess.Popen(  # noqa: S603 - our own command
             command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1], env=environment
         )

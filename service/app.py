@@ -2,6 +2,7 @@
 
 WebSocket  /v1/stream       service.stream     frame sets in, replies out
 WebSocket  /v1/watch, GET / service.watch      the live page
+HTTP       /v1/profiles/... service.profile_routes  heads of each wearer, consent, deletion
 HTTP       everything else  service.http_rim   single frame sets, bundle, health, metrics
 """
 
@@ -18,12 +19,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute, Match, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from calibration.profiles import Profiles
 from model_export.contract import read_bundle
 from model_export.runtime import Runtime
-from service import http_rim
+from service import http_rim, profile_routes
 from service.access import AccessMiddleware, refuse
 from service.engine import Engine
 from service.errors import ErrorCode, RequestError, WireError
@@ -33,11 +35,12 @@ from service.parts import Parts
 from service.settings import Settings, from_environment
 from service.stream import Streams
 from service.watch import watch_routes
+from service.wearers import Wearers
 
 TITLE: Final = "mien"
 _DESCRIPTION: Final = (
     "Expression units and gaze from the eye and mouth cameras of a headset. Headsets stream over the WebSocket /v1/stream "
-    "(docs/protocol.md, docs/asyncapi.yaml); this document describes HTTP: single frame sets, the bundle, health, metrics."
+    "(docs/protocol.md, docs/asyncapi.yaml); this document describes HTTP: single frame sets, profiles, bundle, health, metrics."
 )
 
 _log = logging.getLogger("mien.app")
@@ -51,15 +54,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = from_environment() if settings is None else settings
     bundle = read_bundle(settings.bundle)
     runtime = Runtime(bundle, provider=settings.provider, threads=settings.threads)
-    engine = Engine(runtime, Heads(bundle.head))
+    heads = Heads(bundle.head)
+    engine = Engine(runtime, heads)
+    wearers = Wearers(None if settings.profiles is None else Profiles(settings.profiles), heads)
     metrics = Metrics(bundle.name, bundle.digest, runtime.provider, lambda: engine.drops)
-    streams = Streams(engine, settings, metrics, bundle.name, bundle.digest)
+    streams = Streams(engine, wearers, settings, metrics, bundle)
     routes: list[BaseRoute] = [WebSocketRoute("/v1/stream", streams, name="stream")]
     if settings.watch:
         routes += watch_routes(engine, bundle.name, bundle.digest)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        wearers.bring_all()
         engine.start()
         # What exists by now lives as long as the process: a collection that never looks at it again is 20 times shorter.
         gc.collect()
@@ -69,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine.stop()
 
     app = routed_app(routes, lifespan=lifespan)
-    app.state.parts = Parts(settings, bundle, engine, metrics, streams, runtime.provider)
+    app.state.parts = Parts(settings, bundle, engine, metrics, streams, wearers, runtime.provider)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(
         AccessMiddleware, answered_hosts=settings.answered_hosts, allowed_origins=settings.allowed_origins
@@ -83,6 +89,7 @@ def routed_app(routes: Sequence[BaseRoute] = (), **options: Any) -> FastAPI:
     app = FastAPI(title=TITLE, description=_DESCRIPTION, docs_url=None, redoc_url=None, **options)
     app.version = version("mien-expression-units")
     app.include_router(http_rim.router)
+    app.include_router(profile_routes.router)
     app.router.routes.extend(routes)
     app.router.default = partial(_nothing_here, app.router.default)
     for error, handler in _HANDLERS.items():
@@ -168,9 +175,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     method, path = request.method, ascii(request.url.path)[:100]
     remedy = "See /openapi.json."
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another")
+        # Starlette names the methods of the first route of this path alone.
+        routes = (*request.app.routes, *http_rim.router.routes, *profile_routes.router.routes)
+        matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+        allowed = ", ".join(sorted({name for route in matching for name in getattr(route, "methods", None) or ()}))
         refusal = RequestError(405, ErrorCode.METHOD, f"the method {allowed}", method, remedy)
-    elif error.status_code == 404:
+        return _answer(request, refusal, {"Allow": allowed})
+    if error.status_code == 404:
         refusal = RequestError(404, ErrorCode.NOT_FOUND, "a path of this service", path, remedy)
     else:
         refusal = RequestError(error.status_code, ErrorCode.FIELD, "another request", str(error.detail)[:100], remedy)

@@ -7,6 +7,7 @@ from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stream import Streams
+from service.wearers import Wearers
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Parts:
     engine: Engine
     metrics: Metrics
     streams: Streams
+    wearers: Wearers
     provider: str
     """What runs the backbones: the provider that is active, not the one that was asked for."""
     one_shots: int = 0

@@ -19,6 +19,11 @@ from service.settings import PROVIDERS, Settings, from_environment
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the bundle.  [default: the one shipped]",
 )
+@click.option(
+    "--profiles",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the wearers' heads.  [default: in the user's data folder]",
+)
 @click.option("--provider", type=click.Choice(PROVIDERS), help="What runs the backbones.  [default: auto]")
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: 1]")
 @click.option("--allow-host", "allowed_hosts", multiple=True, help="Answer to this name, too; repeatable.")

@@ -26,12 +26,22 @@ def shipped_bundle() -> Path:
     return Path(str(files("model_export").joinpath("bundles", "base")))
 
 
+def user_profiles() -> Path:
+    """Folder of this user's profiles."""
+    from calibration.profiles import default_folder  # arrays and SQLite, which `mien serve --help` does not need
+
+    return default_folder()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one service process runs; right for production as it stands."""
 
     bundle: Path = field(default_factory=shipped_bundle)
     """Folder of the bundle to serve."""
+    profiles: Path | None = field(default_factory=user_profiles)
+    """Folder of the wearers' heads, consents and kept takes; the first profile makes it. None, in the environment an empty text:
+    there are no profiles, and everybody gets the bundle's head."""
     host: str = "127.0.0.1"
     """Address to listen on. Pictures of a face arrive here: anything but this machine itself is an explicit choice."""
     port: int = 8000
@@ -141,12 +151,17 @@ def _folder(variable: str, text: str) -> Path:
     return Path(text)
 
 
+def _folder_or_none(_variable: str, text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 def _text(_variable: str, text: str) -> str:
     return text
 
 
 _PARSERS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "bundle": _folder,
+    "profiles": _folder_or_none,
     "host": _text,
     "port": _integer,
     "allowed_hosts": _list,

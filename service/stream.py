@@ -17,12 +17,14 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from model_export.contract import Bundle
 from service.access import refuse
 from service.engine import Connection, Engine
 from service.errors import ErrorCode, RequestError, WireError
 from service.json_fields import is_json
 from service.metrics import Metrics
 from service.settings import Settings
+from service.wearers import Wearers
 from service.wire import (
     DEFAULT_WEARER,
     SUBPROTOCOL_BINARY,
@@ -56,14 +58,20 @@ class Streams:
     """The connected headsets; an ASGI application, called once for each WebSocket."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, metrics: Metrics, bundle_name: str, bundle_digest: str
+        self,
+        engine: Engine,
+        wearers: Wearers,
+        settings: Settings,
+        metrics: Metrics,
+        bundle: Bundle,
     ) -> None:
         self.engine = engine
+        self.wearers = wearers
         self.metrics = metrics
         self.limits = Limits(max_message_bytes=settings.max_message_bytes)
         self.max_malformed = settings.max_malformed
-        self.bundle_name = bundle_name
-        self.bundle_digest = bundle_digest
+        self.bundle_name = bundle.name
+        self.bundle_digest = bundle.digest
         self._max_connections = settings.max_connections
         self._open: set[Stream] = set()
         self._stopping = False
@@ -177,6 +185,8 @@ class Stream:
             await self._configure(message)
 
     async def _configure(self, wish: Configure) -> None:
+        if wish.wearer is not None:
+            await self._streams.wearers.bring(wish.wearer)
         self._connection.configure(wish.wearer, wish.rig)  # refuses before anything has changed
         self._wearer = wish.wearer or self._wearer
         configured = Configured(self._wearer, self._connection.head_version)

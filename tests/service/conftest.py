@@ -53,7 +53,7 @@ def start(bundle: Path, *options: str) -> RunningService:
         [*command, "--bundle", str(bundle), *options],
         stderr=subprocess.PIPE,
         text=True,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env={"MIEN_PROFILES": ""} | environment | {"OMP_NUM_THREADS": "1"},
     )
     service = RunningService(process, "", 0)
     listening = threading.Event()

@@ -12,6 +12,9 @@ def test_defaults_listen_on_this_machine_only() -> None:
     settings = from_environment({})
     assert settings == Settings()
     assert settings.host == "127.0.0.1"
+    assert settings.profiles is not None
+    assert settings.profiles.name == "profiles"
+    assert from_environment({"MIEN_PROFILES": ""}).profiles is None
     assert settings.bundle.parts[-3:] == ("model_export", "bundles", "base")
     assert settings.answered_hosts == {"localhost", "127.0.0.1", "[::1]"}
 
@@ -20,6 +23,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     settings = from_environment(
         {
             "MIEN_BUNDLE": "somewhere/bundle",
+            "MIEN_PROFILES": "somewhere/profiles",
             "MIEN_HOST": "::1",
             "MIEN_PORT": "0",
             "MIEN_ALLOWED_HOSTS": "headset.local, service",
@@ -38,6 +42,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     )
     assert settings == Settings(
         bundle=Path("somewhere/bundle"),
+        profiles=Path("somewhere/profiles"),
         host="::1",
         port=0,
         allowed_hosts=("headset.local", "service"),
