@@ -103,7 +103,9 @@ class Display:
         return not self._quiet and time.monotonic() >= self._next_s
 
     def show(self, status: Status) -> None:
-        """Shows the status now."""
+        """Shows the status now, unless it is quiet."""
+        if self._quiet:
+            return
         self._next_s = time.monotonic() + (REDRAW_S if self._live else LINE_S)
         if not self._live:
             self._stream.write(line(status) + "\n")

@@ -89,10 +89,26 @@ export class Bars {
   }
 }
 
-/** Camera pictures with their badges. A picture is decoded off the main thread; one at a time for each camera. */
-export class Cameras {
-  #decoding = new Set();
+/** The answer with its pictures decoded, off the main thread: pictures and values of a frame set are drawn together. */
+export async function withPictures(answer) {
+  const decoded = answer.pictures.map(async ({ camera, jpeg }) => {
+    try {
+      return { camera, bitmap: await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })) };
+    } catch (error) {
+      if (error.name !== "InvalidStateError" && error.name !== "EncodingError") throw error;
+      return { camera, bitmap: null };
+    }
+  });
+  return { ...answer, pictures: await Promise.all(decoded) };
+}
 
+/** Gives back the memory of an answer's pictures. */
+export function release(answer) {
+  for (const { bitmap } of answer?.pictures ?? []) bitmap?.close();
+}
+
+/** Camera pictures with their badges. */
+export class Cameras {
   draw(answer) {
     CAMERAS.forEach((camera, region) => {
       const validity = answer.validity[region];
@@ -103,26 +119,17 @@ export class Cameras {
       badge.title = "where the values come from, and the head's confidence in the picture";
       badge.dataset.level = validity === 1 ? (confidence >= 0.5 ? "good" : "warn") : validity === 0 ? "" : validity === 2 ? "warn" : "bad";
     });
-    for (const { camera, jpeg } of answer.pictures) this.#show(camera, jpeg);
-  }
-
-  async #show(camera, jpeg) {
-    if (this.#decoding.has(camera)) return;
-    this.#decoding.add(camera);
-    try {
-      const picture = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-      const canvas = document.querySelector(`#camera-${camera} canvas`);
-      if (canvas.width !== picture.width || canvas.height !== picture.height) {
-        canvas.width = picture.width;
-        canvas.height = picture.height;
+    for (const { camera, bitmap } of answer.pictures) {
+      if (bitmap === null) {
+        document.querySelector(`.badge[data-region="${camera}"]`).textContent = "picture cannot be decoded";
+        continue;
       }
-      canvas.getContext("2d").drawImage(picture, 0, 0);
-      picture.close();
-    } catch (error) {
-      if (error.name !== "InvalidStateError" && error.name !== "EncodingError") throw error;
-      document.querySelector(`.badge[data-region="${camera}"]`).textContent = "picture cannot be decoded";
-    } finally {
-      this.#decoding.delete(camera);
+      const canvas = document.querySelector(`#camera-${camera} canvas`);
+      if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+        canvas.width = bitmap.width;
+        canvas.height = bitmap.height;
+      }
+      canvas.getContext("2d").drawImage(bitmap, 0, 0);
     }
   }
 }
@@ -140,7 +147,7 @@ export class Gaze {
     const figure = document.getElementById(`gaze-${eye}`);
     const [context, width, height] = canvasContext(figure.querySelector("canvas"));
     const middle = width / 2;
-    const radius = Math.min(width, height) / 2 - 3;
+    const radius = Math.max(0, Math.min(width, height) / 2 - 3); // 0 while nothing is shown yet
     const place = (x, y) => [middle + (x / GAZE_LIMIT_DEG) * radius, height / 2 - (y / GAZE_LIMIT_DEG) * radius];
     context.strokeStyle = "#2a3541";
     context.lineWidth = 1;

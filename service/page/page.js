@@ -1,6 +1,6 @@
 // The live page: one read-only WebSocket, the newest answer kept, drawn once a screen refresh.
 
-import { Bars, Cameras, Gaze, Timing } from "./draw.js";
+import { Bars, Cameras, Gaze, Timing, release, withPictures } from "./draw.js";
 import { decodeAnswer } from "./message.js";
 
 const PROTOCOL = "mien.watch.v1";
@@ -11,6 +11,8 @@ const gaze = new Gaze();
 const timing = new Timing();
 let bars = null;
 let socket = null;
+let arrived = null; // the answer whose pictures wait to be decoded, and its socket; older ones are never decoded
+let decoding = false;
 let newest = null; // the answer that waits to be drawn; older ones are never drawn
 let watching = null;
 let retries = 0;
@@ -35,17 +37,41 @@ function connect() {
     if (opened !== socket) return;
     retries = 0;
     if (typeof data === "string") onText(JSON.parse(data));
-    else newest = decodeAnswer(data);
+    else take(decodeAnswer(data), opened);
   };
   opened.onclose = ({ reason }) => {
     if (opened !== socket) return;
     const wait = RETRY_MS[Math.min(retries, RETRY_MS.length - 1)];
     retries += 1;
-    newest = null;
+    arrived = null;
+    replaceNewest(null);
     setState("lost", `${reason || "Connection lost."} Trying again in ${wait / 1000} s`);
     setTimeout(() => opened === socket && connect(), wait);
   };
   socket = opened;
+}
+
+async function take(answer, from) {
+  if (document.hidden) return; // nobody looks: nothing is decoded
+  arrived = { answer, from };
+  if (decoding) return;
+  decoding = true;
+  try {
+    while (arrived !== null) {
+      const { answer: undecoded, from: its } = arrived;
+      arrived = null;
+      const pictured = await withPictures(undecoded);
+      if (its === socket) replaceNewest(pictured);
+      else release(pictured);
+    }
+  } finally {
+    decoding = false;
+  }
+}
+
+function replaceNewest(answer) {
+  release(newest);
+  newest = answer;
 }
 
 function onText(message) {
@@ -92,12 +118,11 @@ function fillChooser(connections) {
 
 function draw(now) {
   if (newest !== null && bars !== null) {
-    const answer = newest;
-    newest = null;
-    bars.draw(answer);
-    cameras.draw(answer);
-    gaze.draw(answer);
-    timing.draw(answer, now);
+    bars.draw(newest);
+    cameras.draw(newest);
+    gaze.draw(newest);
+    timing.draw(newest, now);
+    replaceNewest(null);
   }
   requestAnimationFrame(draw);
 }

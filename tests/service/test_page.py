@@ -25,9 +25,11 @@ NUMBER = re.compile(r"^\d+(\.\d+)?$")
 class StreamingHeadset:
     """A headset that streams changing frames at about 60 Hz from a thread of its own until the block is left."""
 
-    def __init__(self, url: str, cameras: tuple[Camera, ...] = tuple(Camera)) -> None:
+    def __init__(self, url: str, cameras: tuple[Camera, ...] = tuple(Camera), *, alike: bool = False) -> None:
         self._url = url
         self._cameras = cameras
+        self._apart = 0 if alike else 1
+        """How far one camera's pictures are ahead of another's; 0 where all see the same."""
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -46,7 +48,9 @@ class StreamingHeadset:
             while not self._leave.wait(1 / 60):
                 t_ns = time.monotonic_ns() - start_ns
                 frames = tuple(
-                    EncodedFrame(camera, Encoding.GRAY8, 128, 128, t_ns, images[(sequence + camera) % 32].tobytes())
+                    EncodedFrame(
+                        camera, Encoding.GRAY8, 128, 128, t_ns, images[(sequence + self._apart * camera) % 32].tobytes()
+                    )
                     for camera in self._cameras
                 )
                 client.ask(FrameMessage(sequence, frames))
@@ -137,6 +141,30 @@ def test_bars_pictures_and_gaze_move_while_frames_stream(page: Page, service: Ru
         shown = page.locator('.track[data-unit="jawOpen"]')
         expect(shown).to_have_attribute("role", "meter")
         assert 0 <= float(shown.get_attribute("aria-valuenow") or "-1") <= 1
+
+
+def test_pictures_of_one_frame_set_are_shown_together(page: Page, service: RunningService) -> None:
+    page.goto(service.http_url)
+    with StreamingHeadset(service.stream_url, alike=True):
+        expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=10_000)
+        expect(page.locator('.badge[data-region="mouth"]')).to_contain_text("live", timeout=10_000)
+        shown = page.evaluate(
+            """async () => {
+                const canvases = Array.from(document.querySelectorAll(".camera canvas"));
+                const copy = new OffscreenCanvas(128, 128).getContext("2d", {willReadFrequently: true});
+                const seen = [];
+                for (let look = 0; look < 30; look += 1) {
+                    await new Promise((resolve) => setTimeout(resolve, 25));
+                    seen.push(canvases.map((canvas) => {
+                        copy.drawImage(canvas, 0, 0);
+                        return copy.getImageData(0, 64, 128, 1).data.join();
+                    }));
+                }
+                return seen;
+            }"""
+        )
+    assert all(len(set(pictures)) == 1 for pictures in shown)
+    assert len({pictures[0] for pictures in shown}) > 3
 
 
 def test_a_region_without_a_camera_is_said_to_be_unseen(page: Page, service: RunningService) -> None:
