@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from model_export.contract import EU_INDEX, Bundle
 from model_export.errors import EvaluationError
 from model_export.estimates import Estimates, estimate
-from model_export.evaluate import merged, number
-from model_export.metrics import pearson
+from model_export.evaluate import merged
+from model_export.metrics import number, pearson
 
 Curve = NDArray[np.float32]
 Curves = Mapping[str, Curve]

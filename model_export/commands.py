@@ -60,7 +60,7 @@ def _report(bundles: list[Bundle], parts: dict[str, Any], out: Path | None) -> N
 
     evaluation = {
         "format": "mien-evaluation",
-        "version": 1,
+        "version": 2,
         "caveat": CAVEAT,
         "bundles": [{"name": bundle.name, "digest": bundle.digest} for bundle in bundles],
         **parts,

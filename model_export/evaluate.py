@@ -4,6 +4,7 @@ Axes: T frame, E expression unit, 4 gaze, 3 camera.
 
 Evaluation versions (JSON, "format": "mien-evaluation")
     1   bundles, wearers, clips; a figure of several bundles is their mean, with "std" beside it.
+    2   wearers.reliability: for each bundle, how often crops of a confidence can be read; expected_calibration_error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +14,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.augment import AugmentConfig, augment
+from model_export.confidence import confidence_figures, reliability, spoiled_answers
 from model_export.contract import EU_INDEX, EU_NAMES, Bundle
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import Estimates, estimate
-from model_export.metrics import icc31, pearson, rmse
+from model_export.metrics import icc31, number, pearson, rmse
 
 CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
 MOVES_FROM: Final = 0.02
 """An EU whose true value is below this is taken to be not moving."""
 _GAZE_EUS: Final = tuple(index for name, index in EU_INDEX.items() if "eyeLook" in name or "pupil" in name)
-_SPOILED: Final = AugmentConfig(spoiled=0.5)
 
 
 def unseen_shards(bundles: Sequence[Bundle], data: Path) -> tuple[ShardEntry, ...]:
@@ -60,6 +60,7 @@ def evaluate_wearers(bundles: Sequence[Bundle], data: Path, frames_per_wearer: i
         "frame_sets": len(truth_TE),
         "summary": merged([figures["summary"] for figures in found]),
         "eus": {name: merged([figures["eus"][name] for figures in found]) for name in EU_NAMES},
+        "reliability": [figures["reliability"] for figures in found],
     }
 
 
@@ -97,7 +98,9 @@ def _figures(
     rest_E = [_rest95(values_TE[:, e], truth_TE[:, e] < MOVES_FROM) for e in range(len(EU_NAMES))]
     at_rest_T = np.delete(truth_TE, _GAZE_EUS, axis=1).max(1) < 0.1
     worst = int(np.nanargmin(r_E)) if np.isfinite(r_E).any() else 0
+    confidence_N, intact_N = spoiled_answers(bundle, shards, picks)
     return {
+        "reliability": reliability(confidence_N, intact_N),
         "summary": {
             "mean_r": number(np.nanmean(r_E)) if np.isfinite(r_E).any() else None,
             "mean_r_within_wearer": number(np.nanmean(within)) if np.isfinite(within).any() else None,
@@ -109,7 +112,7 @@ def _figures(
             "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
             "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
             **_gaze_figures(answer_T4, gaze_T4, truth_TE),
-            **_confidence_figures(bundle, shards, picks),
+            **confidence_figures(confidence_N, intact_N),
         },
         "eus": {
             name: {
@@ -123,11 +126,6 @@ def _figures(
             for e, name in enumerate(EU_NAMES)
         },
     }
-
-
-def number(value: float | np.floating) -> float | None:
-    """A figure rounded for JSON; None for what does not exist, which JSON's NaN would not survive."""
-    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def _rest95(values: NDArray[np.float32], where: NDArray[np.bool_] | None) -> float | None:
@@ -162,27 +160,4 @@ def _gaze_figures(
         "gaze_median_deg": number(np.median(errors_T)),
         "gaze_90th_percentile_deg": number(np.percentile(errors_T, 90)),
         "gaze_median_deg_of_mean_baseline": number(np.median(np.concatenate(baseline))),
-    }
-
-
-def _confidence_figures(
-    bundle: Bundle, shards: Sequence[Shard], picks: Sequence[NDArray[np.int_]], most: int = 400
-) -> dict[str, float | None]:
-    """How well confidence tells crops that can be read from spoiled ones (augment.py): share right at 0.5, and means."""
-    rng = np.random.default_rng(11)
-    rows: list[list[NDArray[np.uint8]]] = [[], [], []]
-    intact: list[list[bool]] = []
-    for shard, pick in zip(shards, picks, strict=True):
-        for t in pick[:: max(1, len(shards) * len(pick) // most)]:
-            crops = (shard.left_eye_THW[t], shard.right_eye_THW[t], shard.mouth_THW[t])
-            changed = [augment(crop_HW, rng, _SPOILED, mirrored=False) for crop_HW in crops]
-            intact.append([whole for _, whole in changed])
-            for row, (crop_HW, _) in zip(rows, changed, strict=True):
-                row.append(crop_HW)
-    confidence_T3 = estimate(bundle, *(np.stack(row) for row in rows)).confidence_T3
-    intact_T3 = np.array(intact)
-    return {
-        "confidence_right_share": number(np.mean((confidence_T3 >= 0.5) == intact_T3)),
-        "confidence_of_intact": number(confidence_T3[intact_T3].mean()) if intact_T3.any() else None,
-        "confidence_of_spoiled": number(confidence_T3[~intact_T3].mean()) if not intact_T3.all() else None,
     }

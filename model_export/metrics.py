@@ -57,3 +57,8 @@ def icc31(estimates_TE: NDArray[np.floating], truth_TE: NDArray[np.floating]) ->
     icc_E: Array = np.full_like(total_E, np.nan)
     np.divide(between_E - error_E, total_E, out=icc_E, where=total_E > 1e-12)
     return icc_E
+
+
+def number(value: float | np.floating) -> float | None:
+    """A figure rounded for JSON; None for what does not exist, which JSON's NaN would not survive."""
+    return round(float(value), 4) if np.isfinite(value) else None

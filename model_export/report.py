@@ -23,6 +23,7 @@ _SUMMARY: Final = {
     "confidence_right_share": "share of crops told apart by confidence 0.5 (half of them spoiled)",
     "confidence_of_intact": "mean confidence of crops that can be read",
     "confidence_of_spoiled": "mean confidence of spoiled crops",
+    "expected_calibration_error": "expected calibration error of the confidence",
 }
 _EU_COLUMNS: Final = ("r", "icc31", "rmse", "rmse_of_mean_baseline", "not_moving_95th_percentile", "moving_share")
 
@@ -96,6 +97,16 @@ def plot(evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
             axes.grid(axis="x", alpha=0.3)
             axes.tick_params(axis="y", labelsize=7)
         written.append(folder / "wearers.png")
+        figure.savefig(written[-1], dpi=110)
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="lightgrey")
+        for bundle, bins in zip(evaluation["bundles"], wearers["reliability"], strict=True):
+            confidences, shares = ([row[key] for row in bins] for key in ("confidence", "intact_share"))
+            axes.plot(confidences, shares, marker="o", label=bundle["name"])
+        axes.set(title="reliability", xlabel="mean confidence", ylabel="share of crops that can be read")
+        axes.legend(loc="lower right")
+        written.append(folder / "reliability.png")
         figure.savefig(written[-1], dpi=110)
     if clips := evaluation.get("clips"):
         figure = Figure(figsize=(8, 6), layout="constrained")

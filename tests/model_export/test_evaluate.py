@@ -168,9 +168,9 @@ def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path,
     assert result.exit_code == 0, result.output
     assert set(json.loads(result.stdout.splitlines()[-1])) == {"wearers", "clips"}
     written = {file.name for file in (tmp_path / "report").iterdir()}
-    assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png"}
+    assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png", "reliability.png"}
     stored = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert (stored["format"], stored["version"]) == ("mien-evaluation", 1)
+    assert (stored["format"], stored["version"]) == ("mien-evaluation", 2)
 
 
 def test_the_command_without_anything_to_judge_is_a_usage_error() -> None:
