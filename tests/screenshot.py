@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 if __name__ == "__main__":
@@ -68,7 +69,8 @@ def main(
         raise click.ClickException("Chromium is absent. Install it, or name it in MIEN_CHROMIUM.")
     with ExitStack() as stack:
         if url is None:
-            url = stack.enter_context(ServiceProcess(bundle)).url
+            nobody = stack.enter_context(TemporaryDirectory())  # the shipped head, not one of whoever takes the picture
+            url = stack.enter_context(ServiceProcess(bundle, options=("--profiles", nobody))).url
             command = [sys.executable, "-c", "from service.command import main; main()", "stream"]
             options = ["--url", f"ws{url.removeprefix('http')}/v1/stream", "--rate", "90", "--loop", "--json"]
             headset = subprocess.Popen(
