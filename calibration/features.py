@@ -1,0 +1,89 @@
+"""What the backbones see in a take, and what a head says of it: the material of fitting and judging.
+
+Axes: T frame set, F feature, O head output, E expression unit, 4 gaze.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.crops import crops_of
+from model_export.contract import EU_COUNT, EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, Take
+from model_export.onnx_features import onnx_features
+
+_EYES: Final = len(EYE_MOVEMENTS)
+REGION_EUS: Final = {
+    Camera.LEFT_EYE: slice(0, _EYES),
+    Camera.RIGHT_EYE: slice(_EYES, 2 * _EYES),
+    Camera.MOUTH: slice(2 * _EYES, EU_COUNT),
+}
+"""Which EUs a camera's head gives, as places in EU_NAMES; they are the head's first outputs, in that order."""
+GAZE_OUTPUTS: Final = slice(_EYES, _EYES + 2)
+"""Outputs of an eye's head: yaw towards the temple, pitch up, degrees."""
+_BATCH: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFeatures:
+    """The features of one take's frames."""
+
+    cue: str
+    t_ns: NDArray[np.int64]
+    """int64 [T], capture times, rising."""
+    features: Mapping[Camera, NDArray[np.float32]]
+    """For each camera of the take float32 [T, 256]; a row of NaN where it had no frame."""
+
+    def __post_init__(self) -> None:
+        for camera, features_TF in self.features.items():
+            expected = (len(self.t_ns), FEATURE_COUNT)
+            if features_TF.shape != expected or features_TF.dtype != np.float32:
+                raise ValueError(
+                    f"Features of {camera.label} should be float32 {list(expected)}. "
+                    f"Found {features_TF.dtype} {list(features_TF.shape)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
+
+def features_of(take: Take, bundle: Bundle) -> TakeFeatures:
+    """Runs the bundle's backbones over a take, one thread: about 1 ms a frame set."""
+    features: dict[Camera, NDArray[np.float32]] = {}
+    for camera, (crops_THW, seen_T) in crops_of(take).items():
+        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+        mirrored_THW = crops_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else crops_THW
+        features[camera] = np.full((len(take), FEATURE_COUNT), np.nan, np.float32)
+        if seen_T.any():
+            features[camera][seen_T] = onnx_features(model, mirrored_THW[seen_T], _BATCH)
+    return TakeFeatures(take.cue, take.t_ns, features)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a head says of the frames of a take, unfiltered; NaN where a camera had no frame."""
+
+    values_TE: NDArray[np.float32]
+    """float32 [T, 56] in [0, 1], order of EU_NAMES."""
+    gaze_T4: NDArray[np.float32]
+    """float32 [T, 4] degrees, as in ExpressionValues."""
+
+
+def answers_of(head: Head, seen: TakeFeatures) -> Answers:
+    """The head's values for these features."""
+    values_TE = np.full((len(seen), EU_COUNT), np.nan, np.float32)
+    gaze_T4 = np.full((len(seen), 4), np.nan, np.float32)
+    for camera, features_TF in seen.features.items():
+        out_TO = head[camera].apply(features_TF)
+        eus = REGION_EUS[camera]
+        values_TE[:, eus] = out_TO[:, : eus.stop - eus.start].clip(0, 1)
+        if camera is not Camera.MOUTH:
+            gaze_T4[:, 2 * camera : 2 * camera + 2] = to_wearer(camera, out_TO[:, GAZE_OUTPUTS])
+    return Answers(values_TE, gaze_T4)
+
+
+def to_wearer(camera: Camera, gaze_T2: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Yaw towards the temple to yaw towards the wearer's left, and back: the right eye's changes sign."""
+    return gaze_T2 * np.array([-1 if camera is Camera.RIGHT_EYE else 1, 1], np.float32)
