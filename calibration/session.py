@@ -197,7 +197,7 @@ class Session:
                 self.state, self.wakes_ns = State.JUDGING, self._clock_ns + self.config.judging_ns
                 return [EndRecording(now.recording)]
             case State.JUDGING if now is not None:
-                return [DiscardRecording(now.recording), *self._refuse("No judgement came in time.")]
+                return [*self._discard(), *self._refuse("No judgement came in time.")]
             case State.FITTING | State.STORING:
                 return self._report(None, "The fit took too long.")
             case State.REPORTED:
@@ -209,10 +209,11 @@ class Session:
         now = self._now
         if self.state is not State.JUDGING or now is None or judged.recording != now.recording:
             return []
+        recording, now.recording = now.recording, 0
         if judged.refusal is not None:
             return self._refuse(judged.refusal)
-        self.accepted[now.cue.name] = now.recording
-        return [Accepted(now.cue.name, now.recording), *self._next()]
+        self.accepted[now.cue.name] = recording
+        return [Accepted(now.cue.name, recording), *self._next()]
 
     def _refuse(self, reason: str) -> list[Wish]:
         """Asks again, or goes on without; what was accepted before of this cue stays."""
@@ -250,11 +251,13 @@ class Session:
             return [*discarded, *self._announce()]
         if cue in self._queue:
             return [Declined("redo", "the cue is still to come")]
+        if now is not None:
+            self._queue.insert(0, cue)
+            return []
         forgotten = self._forget()
-        self._queue.insert(0, cue)
-        if REST not in self.accepted and cue.name != REST and now is None:
-            self._queue.insert(0, self.config.cues[0])
-        return [*forgotten, *self._next()] if now is None else []
+        needs_rest = REST not in self.accepted and cue.name != REST
+        self._queue = [self.config.cues[0], cue] if needs_rest else [cue]
+        return [*forgotten, *self._next()]
 
     def _discard(self) -> list[Wish]:
         """Of the recording that runs or waits, if one does."""
@@ -278,7 +281,7 @@ class Session:
         if self._lost_ns is None:
             return []
         away_ns, self._lost_ns = self._clock_ns - self._lost_ns, None
-        self._sits_otherwise |= away_ns > self.config.new_fitting_ns
+        self._sits_otherwise |= away_ns > self.config.new_fitting_ns and bool(self.accepted)
         if self.state in (State.PAUSED, State.JUDGING) and self._sits_otherwise:
             discarded = self._discard()
             return [*discarded, *self._forget(), *self._next()]
@@ -321,8 +324,7 @@ class Session:
     # Learning
 
     def _begin_fit(self) -> list[Wish]:
-        if REST not in self.accepted:
-            return self._end(Outcome.NO_REST)
+        assert REST in self.accepted  # it cannot be skipped, and a session ends where it is left out
         if len(self.accepted) == 1:
             return self._end(Outcome.NOTHING_TO_LEARN)
         self._fit += 1
