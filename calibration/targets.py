@@ -1,0 +1,317 @@
+"""From takes to targets: for each frame and EU a value found from movement, and how far to trust it.
+
+What measures each EU (r with the truth on simulated wearers stands in docs/experiments.md):
+- EUs asked for by a cue: the course of the cue's movement, flow and brightness together, in the part of the picture that belongs
+  to it; both sides of the mouth by their own side; lids and tongue by the same features, of which brightness then carries most.
+- eyeLook* and gaze: a regression on the dots of the look cue.
+- all EUs but lids, gaze and pupils in the frames of a rest: 0.
+- EUs that other takes of the call asked for: non-negative least squares over all templates, with little confidence; in free
+  movement the only source.
+- eyeBlink, eyeLook*, pupilDilate outside their own cues, and EUs that no cue asks for: nothing is known, confidence 0.
+Value: clip((m - rest median) / (apex P90 - rest median)) times the share of one's range that people reach when asked. Pure numpy.
+Axes: T frame set, E expression unit, F feature, K template.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.activation import (
+    NOISE_POWER,
+    Floats,
+    bridge,
+    monotone,
+    nonnegative_least_squares,
+    region,
+    smooth,
+    weighted,
+    whitening,
+)
+from calibration.courses import (
+    EYES,
+    LEAST_GOOD,
+    Courses,
+    CueCourse,
+    camera_of,
+    cameras_of,
+    find_courses,
+    half_course,
+)
+from calibration.gaze_targets import look_values
+from calibration.judgement import LEAST_AGREEMENT, repeatability, unlike, unseen
+from calibration.movement import FEATURES
+from calibration.seen import SeenTake, Sight, see
+from calibration.segments import Phase, Refusal, Segments, cut, missing_of, refusal_of
+from calibration.take_targets import TakeTargets
+from model_export.contract import EU_COUNT, EU_INDEX, EU_NAMES
+from model_export.contract.cues import Cue, cue_by_name
+from model_export.contract.frames import Camera
+from model_export.contract.take import Take
+
+LEAST_APEX: Final = 0.6
+"""Share of their range that people reach at the least when asked for all of it; the strongest of n repetitions is expected at
+0.6 + 0.4 n / (n + 1), which is what 1 in a course counts as."""
+REST_CONFIDENCE: Final = 0.5
+"""Of a rest's zeros: a face at rest wanders by some hundredths."""
+OTHER_CONFIDENCE: Final = 0.2
+"""Of EUs that were not asked for in a take."""
+FREE_CONFIDENCE: Final = 0.3
+TRANSITION: Final = 0.8
+"""Share of a confidence that is left in onsets and offsets, where a course's shape matters most."""
+FREE_BLOCK_S: Final = 2.5
+"""Blocks of so many seconds stand for the repetitions of free movement."""
+_USUAL: Final = 0.3
+"""Usual size of an activation in the least squares: its ridge."""
+_HALVES: Final = {False: ("",), True: ("", "Left", "Right")}
+"""The parts of a picture that speak for EUs of their own: eye pictures are of one side, the mouth's is of both."""
+_NEVER_ELSEWHERE: Final = ("eyeBlink", "eyeLook", "pupilDilate")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTargets:
+    """What the takes of one fitting teach."""
+
+    accepted: tuple[TakeTargets, ...]
+    refused: tuple[Refusal, ...]
+    """Takes that are not used, with reason and remedy."""
+
+
+def targets_of(takes: Sequence[Take]) -> CalibrationTargets:
+    """Targets of every take that shows what its cue asks for; about 0.8 ms a frame and camera.
+
+    All takes are of one fitting; one of them should be a rest, and those of eyes closed and of dots make the others better.
+    """
+    return targets_from(see(takes))
+
+
+def targets_from(sight: Sight) -> CalibrationTargets:
+    """Targets from what was seen; 0.2 s for a whole calibration."""
+    courses = find_courses(sight.takes)
+    accepted: dict[int, TakeTargets] = {}
+    refused: list[Refusal] = []
+    kept: dict[int, list[CueCourse]] = {}
+    for number, take in enumerate(sight.takes):
+        cue = cue_by_name(take.cue)
+        if cue.eus:
+            outcome = _cued(sight, courses, number)
+            if isinstance(outcome, Refusal):
+                refused.append(outcome)
+            else:
+                accepted[number], kept[number] = outcome
+        elif cue.dots_deg:
+            looked = _looked(sight, courses, number)
+            if isinstance(looked, Refusal):
+                refused.append(looked)
+            else:
+                accepted[number] = looked
+        elif not take.cameras or not any(seen.good_T.any() for seen in take.cameras.values()):
+            everyone = Cue(cue.name, cue.prompt, EU_NAMES)
+            refusal = unseen(sight, take, everyone, ())
+            assert refusal is not None
+            refused.append(refusal)
+        else:
+            accepted[number] = _quiet(take, cue)
+    others = _Others(sight.takes, courses, kept)
+    return CalibrationTargets(
+        tuple(others.added(number, targets) for number, targets in sorted(accepted.items())), tuple(refused)
+    )
+
+
+def apex_share(repetitions: int) -> float:
+    """Expected value of the strongest of so many repetitions, each anywhere from LEAST_APEX to 1."""
+    return LEAST_APEX + (1.0 - LEAST_APEX) * repetitions / (repetitions + 1)
+
+
+def _cued(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets, list[CueCourse]] | Refusal:
+    take = sight.takes[number]
+    cue = cue_by_name(take.cue)
+    usable = [
+        camera
+        for camera in cameras_of(cue)
+        if (number, camera) in courses.found and courses.good[number, camera].mean() >= LEAST_GOOD
+    ]
+    refusal = unseen(sight, take, cue, usable)
+    if refusal is not None:
+        return refusal
+    found = [courses.found[number, camera] for camera in usable]
+    mean_T = np.mean([one.course.activation_T for one in found], axis=0)
+    # a course falls apart into noise where nothing moved
+    segments = cut(mean_T, take.t_ns)
+    refusal = refusal_of(cue.name, cue.repetitions, segments) or missing_of(cue.name, cue.repetitions, segments)
+    refusal = refusal or unlike(cue, found, segments)
+    if refusal is not None:
+        return refusal
+    found = [one for one in found if _agreement(one.course.activation_T, mean_T) >= LEAST_AGREEMENT]
+    quality = _quality(found, segments)
+    values_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    phases_T = segments.phases()
+    for one in found:
+        trust_T = (
+            quality * one.good_T * np.where((phases_T == Phase.ONSET) | (phases_T == Phase.OFFSET), TRANSITION, 1.0)
+        )
+        for eu in cue.eus:
+            if camera_of(eu) is not one.camera:
+                continue
+            half = _half_of(eu)
+            sided = one.camera is Camera.MOUTH and half
+            course_T = half_course(one, take, half) if sided else one.course.activation_T
+            values_TE[:, EU_INDEX[eu]] = scale(course_T, segments, one)
+            confidence_TE[:, EU_INDEX[eu]] = trust_T
+    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, segments.numbers()), found
+
+
+def scale(course_T: Floats, segments: Segments, one: CueCourse) -> NDArray[np.float32]:
+    """The EU value of a course, float32 [T] in [0, 1]: rising through onsets, falling through offsets."""
+    phases_T = segments.phases()
+    rest_T = one.good_T & (phases_T == Phase.REST)
+    apex_T = one.good_T & (phases_T == Phase.APEX)
+    if not apex_T.any():
+        return np.zeros(len(course_T), np.float32)
+    low = float(np.median(course_T[rest_T])) if rest_T.any() else float(np.quantile(course_T, 0.1))
+    high = float(np.quantile(course_T[apex_T], 0.9))
+    if high - low < 1e-6:
+        return np.zeros(len(course_T), np.float32)
+    value_T = (course_T - low) / (high - low) * apex_share(len(segments.repetitions))
+    for one_repetition in segments.repetitions:
+        onset = slice(one_repetition.onset, one_repetition.apex)
+        offset = slice(one_repetition.offset, one_repetition.end)
+        value_T[onset] = monotone(value_T[onset])
+        value_T[offset] = -monotone(-value_T[offset])
+    return np.clip(value_T, 0.0, 1.0).astype(np.float32)
+
+
+def _half_of(eu: str) -> str:
+    """The side of the face that an EU belongs to; empty for EUs of the whole mouth, mouthLeft and mouthRight among them."""
+    if eu in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
+        return ""
+    return "Left" if eu.endswith("Left") else "Right" if eu.endswith("Right") else ""
+
+
+def _agreement(course_T: Floats, mean_T: Floats) -> float:
+    if course_T.std() < 1e-9 or mean_T.std() < 1e-9:
+        return 0.0
+    return float(np.corrcoef(course_T, mean_T)[0, 1])
+
+
+def _quality(found: Sequence[CueCourse], segments: Segments) -> float:
+    """Confidence of a take's apexes and rests, 0.3 to 1: how alike the repetitions are, how far the movement stands out."""
+    alike = (repeatability(found, segments) - 0.4) / 0.5
+    strong = max(one.course.strength for one in found) / 6.0
+    return float(np.clip(min(alike, strong), 0.3, 1.0))
+
+
+def _looked(sight: Sight, courses: Courses, number: int) -> TakeTargets | Refusal:
+    take = sight.takes[number]
+    cue = cue_by_name(take.cue)
+    usable = [camera for camera in EYES if (number, camera) in courses.gaze]
+    refusal = unseen(sight, take, cue, usable)
+    if refusal is not None:
+        return refusal
+    values_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    gaze_T4 = np.full((len(take), 4), np.nan, np.float32)
+    for camera in usable:
+        gaze = courses.gaze[number, camera]
+        known_T = gaze.confidence_T > 0
+        gaze_T4[known_T, 2 * camera : 2 * camera + 2] = gaze.gaze_T2[known_T]
+        side = "Left" if camera is Camera.LEFT_EYE else "Right"
+        for way, value_T in look_values(gaze.gaze_T2, camera).items():
+            values_TE[:, EU_INDEX[f"eyeLook{way}{side}"]] = value_T
+            confidence_TE[:, EU_INDEX[f"eyeLook{way}{side}"]] = gaze.confidence_T
+    dots_T = courses.gaze[number, usable[0]].dot_T
+    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, dots_T, gaze_T4)
+
+
+def _quiet(take: SeenTake, cue: Cue) -> TakeTargets:
+    """A rest: zeros for all but lids, gaze and pupils. Free movement: nothing yet, in blocks of time."""
+    values_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
+    repetition_T = np.full(len(take), -1, np.int32)
+    if cue.name == "free":
+        repetition_T = ((take.t_ns - take.t_ns[0]) / (FREE_BLOCK_S * 1e9)).astype(np.int32)
+    else:
+        for name, index in EU_INDEX.items():
+            camera = camera_of(name)
+            if camera in take.cameras and not name.startswith(_NEVER_ELSEWHERE):
+                confidence_TE[:, index] = REST_CONFIDENCE * take.cameras[camera].good_T
+    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, repetition_T)
+
+
+class _Others:
+    """What a take says of EUs that other takes asked for."""
+
+    def __init__(self, takes: Sequence[SeenTake], courses: Courses, kept: Mapping[int, Sequence[CueCourse]]) -> None:
+        self._takes, self._courses = takes, courses
+        self._kept: dict[Camera, dict[str, CueCourse]] = {}
+        for found in kept.values():
+            for one in found:
+                self._kept.setdefault(one.camera, {})[one.cue.name] = one
+        self._solved = {
+            (number, camera, half): values_TK
+            for camera in self._kept
+            for half in _HALVES[camera is Camera.MOUTH]
+            for number, values_TK in self._solve(camera, half).items()
+        }
+
+    def added(self, number: int, targets: TakeTargets) -> TakeTargets:
+        """The targets with values for EUs that the take's own cue did not ask for."""
+        take = self._takes[number]
+        if take.cue == "rest":
+            return targets
+        values_TE, confidence_TE = targets.values_TE.copy(), targets.confidence_TE.copy()
+        own = cue_by_name(take.cue).eus
+        base = FREE_CONFIDENCE if take.cue == "free" else OTHER_CONFIDENCE
+        for camera, kept in self._kept.items():
+            if camera not in take.cameras:
+                continue
+            good_T = self._courses.good[number, camera]
+            if not good_T.any():
+                continue
+            for half in _HALVES[camera is Camera.MOUTH]:
+                activation_TK = self._solved[number, camera, half]
+                for place, name in enumerate(kept):
+                    for eu in cue_by_name(name).eus:
+                        side = _half_of(eu) if camera is Camera.MOUTH else ""
+                        elsewhere = camera_of(eu) is not camera or eu in own or eu.startswith(_NEVER_ELSEWHERE)
+                        if elsewhere or half != side:
+                            continue
+                        values_TE[:, EU_INDEX[eu]] = activation_TK[:, place]
+                        confidence_TE[:, EU_INDEX[eu]] = base * good_T
+        return TakeTargets(targets.cue, targets.t_ns, values_TE, confidence_TE, targets.repetition_T, targets.gaze_T4)
+
+    def _solve(self, camera: Camera, half: str) -> dict[int, NDArray[np.float32]]:
+        """Values of all kept cues of a camera in each take, float32 [T, K], by ridged non-negative least squares."""
+        inside_F = region("", camera, half) if camera is Camera.MOUTH else np.ones(FEATURES, bool)
+        glances_NF = self._courses.glances.get(camera, np.zeros((0, FEATURES)))
+        clean = whitening(glances_NF, inside_F)
+        templates_KF = np.stack([one.course.template_F for one in self._kept[camera].values()])
+        templates_FK = clean(templates_KF * inside_F).T
+        seen = [number for number, take in enumerate(self._takes) if camera in take.cameras and take.cue != "rest"]
+        moved_TF = np.concatenate(
+            [weighted(self._takes[number].cameras[camera].features_TF) - self._rest(number, camera) for number in seen]
+        )
+        # the ridge that a Gaussian of the usual size and noise of NOISE_POWER ask for; a hundredth is exact enough here
+        solved_KT = nonnegative_least_squares(
+            templates_FK / apex_share(2), clean(moved_TF * inside_F).T, NOISE_POWER / _USUAL**2, tolerance=0.01
+        )
+        ends = np.cumsum([len(self._takes[number]) for number in seen])
+        solved = {}
+        for number, part_KT in zip(seen, np.split(solved_KT, ends[:-1], axis=1), strict=True):
+            good_T, rate_hz = self._courses.good[number, camera], self._takes[number].rate_hz
+            smoothed = [smooth(bridge(row_T, good_T), rate_hz) for row_T in part_KT]
+            solved[number] = np.clip(np.stack(smoothed, axis=1), 0.0, 1.0).astype(np.float32)
+        return solved
+
+    def _rest(self, number: int, camera: Camera) -> Floats:
+        """Features at rest of the take, or of the take nearest in time that has some: slip wanders through a calibration."""
+        rests = {one.take: one.course.rest_T for (_, own), one in self._courses.found.items() if own is camera}
+        if not rests:
+            return np.zeros(FEATURES)
+        start_ns = self._takes[number].t_ns[0]
+        nearest = min(rests, key=lambda other: abs(int(self._takes[other].t_ns[0]) - int(start_ns)))
+        rest_F: Floats = weighted(self._takes[nearest].cameras[camera].features_TF[rests[nearest]]).mean(axis=0)
+        return rest_F
