@@ -72,7 +72,7 @@ class Worker(Generic[FrameSource]):
         self.drops = 0
         """Frame sets that did not reach the worker because it was slow."""
         self.ready = threading.Event()
-        """Set when the first process has loaded what it needs, torch above all: it takes seconds, and frames would only be dropped."""
+        """Set when the first process has loaded what it needs: that takes seconds, in which frames would only be dropped."""
         self._config = config
         self._crops_of = crops_of
         self._on_event = on_event
