@@ -72,7 +72,8 @@ class Worker(Generic[FrameSource]):
         self.drops = 0
         """Frame sets that did not reach the worker because it was slow."""
         self.ready = threading.Event()
-        """Set when the first process has loaded what it needs: that takes seconds, in which frames would only be dropped."""
+        """Set when the first process has loaded what it needs: that takes seconds, in which frames would only be dropped. Set,
+        too, when there will be none, as it was stopped or given up."""
         self._config = config
         self._crops_of = crops_of
         self._on_event = on_event
@@ -132,6 +133,7 @@ class Worker(Generic[FrameSource]):
     def stop(self) -> None:
         """Kills the process: it has nothing to finish, kept takes are on the disk. Nothing is told after this."""
         self._stopping.set()
+        self.ready.set()  # nobody waits for it any more
         process = self._process
         if process is not None:
             process.kill()
@@ -170,6 +172,7 @@ class Worker(Generic[FrameSource]):
             if not said:  # otherwise its successor says what is left
                 self._on_event(WorkerLost(time.monotonic_ns()))
             self._hand_over()
+        self.ready.set()  # given up: nobody should wait
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # One thread: the other cores belong to the stream. A session of its own: Ctrl-C is the service's to answer.

@@ -227,6 +227,11 @@ class Connection:
         return self._setup.wearer
 
     @property
+    def rig(self) -> Rig:
+        """How its cameras sit."""
+        return self._setup.rig
+
+    @property
     def head_version(self) -> int:
         """Version of the head that answers now."""
         return self._engine.head_version(self._setup.wearer)

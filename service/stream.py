@@ -13,12 +13,16 @@ Close codes: 1001 the service stops, 1003 a binary message where only text is sp
 import asyncio
 import logging
 import time
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from calibration.worker import WorkerConfig
 from model_export.contract import Bundle
 from service.access import refuse
+from service.calibrating import Calibration, Calibrations
 from service.engine import Connection, Engine
 from service.errors import ErrorCode, RequestError, WireError
 from service.json_fields import is_json
@@ -29,6 +33,8 @@ from service.wire import (
     DEFAULT_WEARER,
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
+    Calibrate,
+    CalibrationTold,
     Closing,
     Configure,
     Configured,
@@ -37,6 +43,7 @@ from service.wire import (
     Limits,
     Reply,
     decode_frames,
+    encode_calibration,
     encode_closing,
     encode_configured,
     encode_error,
@@ -67,6 +74,9 @@ class Streams:
     ) -> None:
         self.engine = engine
         self.wearers = wearers
+        self.calibrations = Calibrations(
+            wearers, bundle.backbone_digest, partial(_worker_config, settings.bundle, settings.profiles)
+        )
         self.metrics = metrics
         self.limits = Limits(max_message_bytes=settings.max_message_bytes)
         self.max_malformed = settings.max_malformed
@@ -136,6 +146,8 @@ class Stream:
         self._wearer = DEFAULT_WEARER
         self._refused_in_a_row = 0
         self._closed = False
+        self._calibration: Calibration | None = None
+        self._calibrating: asyncio.Task[None] | None = None
         self._connection: Connection = streams.engine.connect(DEFAULT_WEARER, None, self._on_answer)
 
     async def run(self) -> None:
@@ -153,7 +165,11 @@ class Stream:
             self._closed = True
             self._connection.close()
             answers.cancel()
-            await asyncio.wait([answers])
+            tasks = [answers]
+            if self._calibrating is not None:
+                self._calibrating.cancel()
+                tasks.append(self._calibrating)
+            await asyncio.wait(tasks)
 
     async def _read_messages(self) -> None:
         receive, connection, limits, metrics = self._receive, self._connection, self._streams.limits, self._metrics
@@ -165,8 +181,11 @@ class Stream:
             data = event.get("bytes")
             try:
                 if data is not None and self._binary:
-                    connection.offer(decode_frames(data, limits), received_ns)
+                    message = decode_frames(data, limits)
+                    connection.offer(message, received_ns)
                     metrics.frame_sets += 1
+                    if self._calibration is not None:
+                        self._calibration.offer(message, connection.rig)
                 elif data is not None:
                     raise _not_text(len(data))
                 else:
@@ -181,10 +200,50 @@ class Stream:
         if isinstance(message, FrameMessage):
             self._connection.offer(message, received_ns)
             self._metrics.frame_sets += 1
+            if self._calibration is not None:
+                self._calibration.offer(message, self._connection.rig)
+        elif isinstance(message, Calibrate):
+            await self._calibrate(message)
         else:
             await self._configure(message)
 
+    async def _calibrate(self, wish: Calibrate) -> None:
+        """Starts a calibration, or hands a wish to the one that runs; the rest of it goes on beside the stream."""
+        running = self._calibration is not None and not self._calibration.over
+        if running == (wish.do == "start"):
+            raise WireError(
+                ErrorCode.CONFLICT,
+                f"A `{wish.do}` needs {'no' if running else 'a'} calibration on this connection.",
+                "one that runs" if running else "none",
+                "Cancel it first." if running else "Start one.",
+            )
+        if self._calibration is not None and running:
+            self._calibration.wish(wish)
+            return
+        self._calibration = await self._streams.calibrations.start(self._wearer, wish, self._tell)
+        self._calibrating = self._loop.create_task(self._run_calibration(self._calibration))
+
+    async def _run_calibration(self, calibration: Calibration) -> None:
+        try:
+            await calibration.run()
+        except OSError:
+            pass  # the headset left; the reader sees it too
+        finally:
+            if self._calibration is calibration:
+                self._calibration = None
+
+    async def _tell(self, told: dict[str, Any]) -> None:
+        event = told.pop("event")
+        await self._send({"type": "websocket.send", "text": encode_calibration(CalibrationTold(event, told))})
+
     async def _configure(self, wish: Configure) -> None:
+        if self._calibration is not None and not self._calibration.over:
+            raise WireError(
+                ErrorCode.CONFLICT,
+                "A wearer and a rig should stay during a calibration.",
+                "another",
+                "Cancel it first.",
+            )
         if wish.wearer is not None:
             await self._streams.wearers.bring(wish.wearer)
         self._connection.configure(wish.wearer, wish.rig)  # refuses before anything has changed
@@ -267,6 +326,10 @@ class Outbox:
         answer, self._answer = self._answer, None
         assert answer is not None
         return answer
+
+
+def _worker_config(bundle: Path, profiles: Path | None, wearer: str, keeps: bool) -> WorkerConfig:
+    return WorkerConfig.for_bundle(bundle, profiles if keeps else None, wearer)
 
 
 def _not_text(size: int) -> WireError:

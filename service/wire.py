@@ -20,6 +20,8 @@ from model_export.contract.take import Encoding
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 from service.errors import ErrorCode, WireError
 from service.wire_control import (
+    encode_calibrate,
+    encode_calibration,
     encode_closing,
     encode_configure,
     encode_configured,
@@ -45,6 +47,8 @@ from service.wire_messages import (
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
     WEARER_PATTERN,
+    Calibrate,
+    CalibrationTold,
     CameraPlacement,
     Closing,
     Configure,
@@ -66,6 +70,8 @@ __all__ = [
     "SUBPROTOCOL_BINARY",
     "SUBPROTOCOL_JSON",
     "WEARER_PATTERN",
+    "Calibrate",
+    "CalibrationTold",
     "CameraPlacement",
     "Closing",
     "Configure",
@@ -80,6 +86,8 @@ __all__ = [
     "decode_frames_json",
     "decode_reply",
     "decode_reply_json",
+    "encode_calibrate",
+    "encode_calibration",
     "encode_closing",
     "encode_configure",
     "encode_configured",

@@ -12,13 +12,17 @@ from service.errors import ErrorCode, WireError
 from service.json_fields import Fields, dump_object, load_object
 from service.wire_json import read_frames, read_reply
 from service.wire_messages import (
+    CALIBRATION_WISHES,
     DEFAULT_LIMITS,
     PROTOCOL_VERSION,
+    Calibrate,
+    CalibrationTold,
     CameraPlacement,
     Closing,
     Configure,
     Configured,
     FrameMessage,
+    GivenConsent,
     Hello,
     Limits,
     Reply,
@@ -27,7 +31,7 @@ from service.wire_messages import (
 _CAMERAS: Final = {camera.label: camera for camera in Camera}
 
 
-def parse_text(text: str, limits: Limits = DEFAULT_LIMITS) -> FrameMessage | Configure:
+def parse_text(text: str, limits: Limits = DEFAULT_LIMITS) -> FrameMessage | Configure | Calibrate:
     """A text message of a client of mien.v1.json: a frame set or a control message. Raises WireError."""
     fields = load_object(text, limits)
     if fields.any("type") == "frames":
@@ -35,7 +39,7 @@ def parse_text(text: str, limits: Limits = DEFAULT_LIMITS) -> FrameMessage | Con
     return _read_control(fields)
 
 
-def parse_control(text: str, limits: Limits = DEFAULT_LIMITS) -> Configure:
+def parse_control(text: str, limits: Limits = DEFAULT_LIMITS) -> Configure | Calibrate:
     """A text message of a client of mien.v1.bin: control only, frame sets are binary there. Raises WireError."""
     fields = load_object(text, limits)
     if fields.any("type") == "frames":
@@ -69,6 +73,21 @@ def encode_configured(configured: Configured) -> str:
     return dump_object({"type": "configured", "wearer": configured.wearer, "head_version": configured.head_version})
 
 
+def encode_calibrate(wish: Calibrate) -> str:
+    """A client's wish about a calibration, as text; parts that are None are left out."""
+    message: dict[str, Any] = {"type": "calibrate", "do": wish.do}
+    if wish.cue is not None:
+        message["cue"] = wish.cue
+    if wish.consent is not None:
+        message["consent"] = asdict(wish.consent)
+    return dump_object(message)
+
+
+def encode_calibration(told: CalibrationTold) -> str:
+    """How a calibration goes, as text."""
+    return dump_object({"type": "calibration", "event": told.event, **told.fields})
+
+
 def encode_error(error: WireError) -> str:
     """The refusal of a message, as text."""
     return dump_object(error.as_dict())
@@ -93,7 +112,7 @@ def encode_configure(configure: Configure) -> str:
     return dump_object(message)
 
 
-def parse_server_text(text: str) -> Hello | Configured | Closing | WireError | Reply:
+def parse_server_text(text: str) -> Hello | Configured | CalibrationTold | Closing | WireError | Reply:
     """A text message of the service; an error message comes back as the WireError it tells of. Raises WireError."""
     fields = load_object(text, None)
     match fields.any("type"):
@@ -105,17 +124,25 @@ def parse_server_text(text: str) -> Hello | Configured | Closing | WireError | R
             return WireError(fields.text("code"), expected, found, remedy, sequence)
         case "configured":
             return Configured(fields.text("wearer"), fields.whole("head_version", 0, 2**32 - 1))
+        case "calibration":
+            told = dict(fields.items())
+            del told["type"]
+            return CalibrationTold(fields.text("event"), {name: told[name] for name in told if name != "event"})
         case "closing":
             return Closing(fields.text("reason"))
         case "hello":
             return _read_hello(fields)
         case other:
-            raise fields.refuse("type", "hello, configured, values, error or closing", other, ErrorCode.JSON)
+            raise fields.refuse(
+                "type", "hello, configured, calibration, values, error or closing", other, ErrorCode.JSON
+            )
 
 
-def _read_control(fields: Fields) -> Configure:
+def _read_control(fields: Fields) -> Configure | Calibrate:
+    if fields.any("type") == "calibrate":
+        return _read_calibrate(fields)
     if fields.any("type") != "configure":
-        raise fields.refuse("type", "frames or configure", fields.any("type"), ErrorCode.JSON)
+        raise fields.refuse("type", "frames, configure or calibrate", fields.any("type"), ErrorCode.JSON)
     fields.only("type", "wearer", "rig")
     wearer = fields.text("wearer") if "wearer" in fields else None
     rig = None
@@ -126,6 +153,25 @@ def _read_control(fields: Fields) -> Configure:
         cameras.only(*_CAMERAS)
         rig = {_CAMERAS[name]: _read_placement(cameras.inner(name)) for name, _ in cameras.items()}
     return Configure(wearer, rig)
+
+
+def _read_calibrate(fields: Fields) -> Calibrate:
+    do = fields.text("do")
+    if do not in CALIBRATION_WISHES:
+        raise fields.refuse("do", f"one of {', '.join(CALIBRATION_WISHES)}", do)
+    fields.only("type", "do", *({"redo": ["cue"], "start": ["consent"]}.get(do, [])))
+    consent = None
+    if "consent" in fields:
+        given = fields.inner("consent")
+        given.only("version", "keep_takes", "retention_days")
+        version, keep = given.text("version"), given.any("keep_takes") if "keep_takes" in given else False
+        if not 1 <= len(version) <= 64:
+            raise given.refuse("version", "1 to 64 letters", version)
+        if not isinstance(keep, bool):
+            raise given.refuse("keep_takes", "true or false", keep)
+        days = given.whole("retention_days", 1, 3650) if "retention_days" in given else 30
+        consent = GivenConsent(version, keep, days)
+    return Calibrate(do, fields.text("cue") if do == "redo" else None, consent)
 
 
 def _read_placement(fields: Fields) -> CameraPlacement:

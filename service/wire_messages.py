@@ -6,7 +6,7 @@ Axes: none here; the arrays of a reply are described in model_export.contract.va
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.frames import Camera
@@ -203,6 +203,41 @@ class Configure:
                 ascii(self.wearer)[:80],
                 "Name the wearer by an identifier of yours.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class GivenConsent:
+    """What the wearer agreed to, as the client asked it."""
+
+    version: str
+    """Of the text that was shown, 1 to 64 letters."""
+    keep_takes: bool = False
+    """Whether recordings may outlive the calibration."""
+    retention_days: int = 30
+
+
+CALIBRATION_WISHES: Final = ("start", "skip", "redo", "cancel")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrate:
+    """A client wants a calibration of its wearer, or something of the one that runs."""
+
+    do: str
+    """One of CALIBRATION_WISHES."""
+    cue: str | None = None
+    """Of a redo."""
+    consent: GivenConsent | None = None
+    """Of a start; None where one is on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTold:
+    """The service tells how a calibration goes."""
+
+    event: str
+    fields: Mapping[str, Any]
+    """What belongs to the event, as in docs/protocol.md."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from service.errors import UnreachableError, WireError
 from service.wire import (
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
+    CalibrationTold,
     CameraPlacement,
     Closing,
     Configure,
@@ -89,7 +90,7 @@ class Session:
         message = encode_frame_set(frame_set, self._jpeg_quality) if isinstance(frame_set, FrameSet) else frame_set
         return encode_frames(message) if self.subprotocol is SUBPROTOCOL_BINARY else encode_frames_json(message)
 
-    def decode(self, data: bytes | str) -> Reply | WireError | Hello | Configured | Closing:
+    def decode(self, data: bytes | str) -> Reply | WireError | Hello | Configured | CalibrationTold | Closing:
         """What a message of the service means; raises UnreachableError when it is none of a mien service."""
         try:
             message = parse_server_text(data) if isinstance(data, str) else decode_reply(data)

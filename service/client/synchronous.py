@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from model_export.contract.frames import Camera, FrameSet
 from service.client.session import Counts, Session, pauses_s, reason_of
 from service.errors import ClientError, UnansweredError, UnreachableError, WireError
-from service.wire import CameraPlacement, Closing, Configure, Configured, FrameMessage, Hello, Reply
+from service.wire import CalibrationTold, CameraPlacement, Closing, Configure, Configured, FrameMessage, Hello, Reply
 
 HANDSHAKE_S = 5.0
 
@@ -229,7 +229,7 @@ class Client:
             if isinstance(message, WireError):
                 raise message
 
-    def _read(self, give_up_s: float | None) -> Reply | WireError | Hello | Configured | Closing:
+    def _read(self, give_up_s: float | None) -> Reply | WireError | Hello | Configured | CalibrationTold | Closing:
         if self._socket is None:
             raise _unanswered("no connection")
         try:

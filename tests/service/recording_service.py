@@ -13,6 +13,7 @@ from service.errors import WireError
 from service.wire import (
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
+    Calibrate,
     Configure,
     Configured,
     FrameMessage,
@@ -57,6 +58,8 @@ class RecordingService:
             message = parse_text(data) if isinstance(data, str) else decode_frames(data)
         except WireError as error:
             connection.send(encode_error(error))
+            return
+        if isinstance(message, Calibrate):
             return
         self.messages.append(message)
         if self.behave(connection, message):

@@ -27,6 +27,8 @@ from tests.service.wire_material import frame_message
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(document("asyncapi.yaml"))
 MESSAGES: dict[str, Any] = DOCUMENT["components"]["messages"]
+CALIBRATION = {"calibrate", "calibration"}
+"""Held against their schemas in tests/service/test_calibrating.py."""
 CHANNEL_OF = {BINARY: "streamBinary", JSON: "streamJson", WATCH: "watch"}
 
 _REFERENCE = {
@@ -221,7 +223,8 @@ def test_json_examples_of_the_protocol_fit_their_schemas() -> None:
         if "type" in message:
             check(message["type"], message)
             checked.add(message["type"])
-    assert checked == {"hello", "configure", "configured", "error", "closing", "frames", "values"}
+    control = {"hello", "configure", "configured", "calibrate", "calibration", "error", "closing"}
+    assert checked == control | {"frames", "values"}
     for block in blocks(document("watch.md"), "json"):
         check("watchStatus", json.loads(block))
 
@@ -317,7 +320,7 @@ def test_every_message_of_a_binary_session_is_as_documented(service: RunningServ
         assert [headset.receive(), headset.receive()] == ["error", "closing"]
         with pytest.raises(ConnectionClosed):
             headset.client.recv(10)
-    assert headset.seen == set(DOCUMENT["channels"]["streamBinary"]["messages"])
+    assert headset.seen | CALIBRATION == set(DOCUMENT["channels"]["streamBinary"]["messages"])
 
 
 def test_every_message_of_a_json_session_is_as_documented(service: RunningService) -> None:
@@ -332,7 +335,7 @@ def test_every_message_of_a_json_session_is_as_documented(service: RunningServic
         assert headset.receive() == "error"
         headset.client.send(b"MIEN")
         assert [headset.receive(), headset.receive()] == ["error", "closing"]
-    assert headset.seen == set(DOCUMENT["channels"]["streamJson"]["messages"])
+    assert headset.seen | CALIBRATION == set(DOCUMENT["channels"]["streamJson"]["messages"])
 
 
 def test_every_message_to_a_watcher_is_as_documented(service: RunningService) -> None:

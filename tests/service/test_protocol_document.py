@@ -29,6 +29,8 @@ from service.wire import (
     FRAMES_HEADER,
     PROTOCOL_VERSION,
     REPLY_HEADER,
+    Calibrate,
+    CalibrationTold,
     CameraPlacement,
     Closing,
     Configure,
@@ -157,6 +159,8 @@ def test_every_json_example_is_a_message_of_its_type() -> None:
         "configure": Configure,
         "hello": Hello,
         "configured": Configured,
+        "calibrate": Calibrate,
+        "calibration": CalibrationTold,
         "closing": Closing,
         "error": WireError,
         "values": Reply,
@@ -164,7 +168,7 @@ def test_every_json_example_is_a_message_of_its_type() -> None:
     assert JSON_EXAMPLES.keys() == {*kinds, "refusal"}
     for name, kind in kinds.items():
         text = json.dumps(JSON_EXAMPLES[name])
-        parsed = parse_text(text) if name in ("frames", "configure") else parse_server_text(text)
+        parsed = parse_text(text) if name in ("frames", "configure", "calibrate") else parse_server_text(text)
         assert type(parsed) is kind
     ErrorBody.model_validate(JSON_EXAMPLES["refusal"])
 

@@ -22,6 +22,7 @@ from model_export.contract import EU_NAMES, Camera, Validity
 from model_export.contract.take import Encoding
 from service.errors import WireError
 from service.wire import (
+    CalibrationTold,
     CameraPlacement,
     Closing,
     Configure,
@@ -69,7 +70,7 @@ def read_text(client: ClientConnection) -> str:
     return message
 
 
-def read_answer(client: ClientConnection) -> Reply | Hello | Configured | Closing | WireError:
+def read_answer(client: ClientConnection) -> Reply | Hello | Configured | CalibrationTold | Closing | WireError:
     message = client.recv(5)
     return decode_reply(message) if isinstance(message, bytes) else parse_server_text(message)
 
