@@ -10,12 +10,15 @@ output beyond [0, 1] counts no further than the end that it is clipped to:
           over neighbours s, t of one repetition with |y_t - y_s| > 0.02
 
 The ranking term asks an onset to rise and an offset to fall, by at least half of what the targets do, whatever their scale is.
-The losses go through a balancer to one scalar; Adam follows it, and after each step all parameters are pulled back towards
-where the fit began:     p <- p_0 + (p - p_0) / (1 + rate * pull)
+The losses go through a balancer to one scalar B, whose gradient weighs them; with q all that was added to the head where the fit
+began, a step of up to three iterations of L-BFGS follows
 
-This is the proximal step of (pull / 2) |p - p_0|^2, apart from the gradient as in AdamW (Loshchilov and Hutter 2019): Adam
-forgets the size of a loss, so that one `pull` suits every balancer, and an infinite one gives the head that the fit began with,
-exactly.
+    sum_o v_o L_o  +  pull |q|^2          v_o = (dB / dL_o) / sum_p (dB / dL_p) L_p, constant within the step
+
+The divisor frees the weights of B's unit, so that one `pull` suits every balancer. L2 keeps a change to directions in which this
+wearer's features vary. Adam with a pull apart from the gradient (AdamW's) was tried first: it moves all directions alike, and
+free movement came out worse than before (docs/experiments.md). The pull is relaxed from strong to weak, step by step; held-out
+repetitions say where to stop. An infinite one gives the head that the fit began with, exactly.
 """
 
 from collections.abc import Sequence
@@ -29,7 +32,7 @@ from torch import Tensor
 
 from calibration.features import GAZE_OUTPUTS
 from calibration.material import FOLDS, Material
-from model_export.balancing import balancer_by_name
+from model_export.balancing import Balancer, balancer_by_name
 from model_export.contract import Camera, RegionHead
 
 _GAZE_SCALE_DEG: Final = 10.0
@@ -42,14 +45,16 @@ class FitConfig:
 
     balancer: str = "log"
     """Of the losses of the outputs."""
-    steps: int = 120
-    """At most so many; held-out repetitions say when to stop."""
-    check_steps: int = 10
+    steps: int = 24
+    """At most so many, of up to 3 iterations each; held-out repetitions say when to stop."""
+    check_steps: int = 4
     """Held-out repetitions are looked at every so many steps."""
-    rate: float = 5e-4
-    """Adam's step; falls to a tenth along a half cosine."""
-    pull: float = 10.0
-    """How strongly parameters are drawn back to where the fit began, a second of Adam's time."""
+    stop_early: bool = True
+    """Whether held-out repetitions say when to stop; else the last step is taken."""
+    pull: float = 20.0
+    """How strongly what is added is drawn back to nothing at the last step."""
+    relaxation: float = 100.0
+    """How many times stronger the pull is at the first step."""
     corner: float = 0.2
     """Error above which Huber's loss grows linearly."""
     ranking: float = 0.1
@@ -58,12 +63,11 @@ class FitConfig:
     """Whether the adapter is fitted too, or the linear layer alone."""
 
     def __post_init__(self) -> None:
-        for name, smallest in (("steps", 1), ("check_steps", 1), ("pull", 0), ("ranking", 0)):
+        for name, smallest in (("steps", 1), ("check_steps", 1), ("pull", 0), ("relaxation", 1), ("ranking", 0)):
             if not getattr(self, name) >= smallest:
                 raise ValueError(f"`{name}` should be {smallest} or more. Found {getattr(self, name)}.")
-        for name in ("rate", "corner"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` should be above 0. Found {getattr(self, name)}.")
+        if not self.corner > 0:
+            raise ValueError(f"`corner` should be above 0. Found {self.corner}.")
         balancer_by_name(self.balancer)
 
 
@@ -91,20 +95,24 @@ def fit_region(base: RegionHead, material: Material, config: FitConfig | None = 
 
 
 def _fit(base: RegionHead, material: Material, config: FitConfig) -> Fitted:
+    sides = [material.weights_TO[material.fold_T != fold] for fold in range(FOLDS)]
+    if not all(side_TO.any() for side_TO in sides):
+        return Fitted(base, np.full_like(material.targets_TO, np.nan), 0)
     courses = [_run(base, material, material.fold_T != fold, config, config.steps) for fold in range(FOLDS)]
     held_out_CTO = np.full((len(courses[0].checks), *material.targets_TO.shape), np.nan, np.float32)
     for fold, course in enumerate(courses):
         judged_T = material.fold_T == fold
         for place, region in enumerate(course.checks):
             held_out_CTO[place, judged_T] = region.apply(material.features_TF[judged_T])
-    best = int(np.argmin([held_out_score(material, out_TO, held_out_CTO[0]) for out_TO in held_out_CTO]))
+    scores = [held_out_score(material, out_TO, held_out_CTO[0]) for out_TO in held_out_CTO]
+    best = int(np.argmin(scores)) if config.stop_early else len(scores) - 1
     steps = best * config.check_steps
     whole = _run(base, material, np.ones(len(material), bool), config, steps) if steps else courses[0]
     return Fitted(whole.checks[-1] if steps else base, held_out_CTO[best], steps)
 
 
 def held_out_score(material: Material, out_TO: NDArray[np.float32], base_TO: NDArray[np.float32]) -> float:
-    """Mean over outputs of the squared error on held-out frames as a share of what it was before; 1.0 when none is judged."""
+    """Mean over asked outputs of the squared error on held-out frames as a share of what it was; 1.0 when none is judged."""
     judged_T = np.isfinite(out_TO).all(axis=1)
     known_TO = material.known_TO[judged_T]
     targets_TO = material.targets_TO[judged_T]
@@ -114,8 +122,10 @@ def held_out_score(material: Material, out_TO: NDArray[np.float32], base_TO: NDA
         clipped_TO = answer_TO.clip(0, 1)
         clipped_TO[:, gaze] = answer_TO[:, gaze]
         errors.append((known_TO * (clipped_TO - targets_TO) ** 2).sum(axis=0))
-    judged_O = known_TO.sum(axis=0) > 0
-    return float(np.mean(errors[0][judged_O] / (errors[1][judged_O] + 1e-6))) if judged_O.any() else 1.0
+    judged_O = material.asked_O & (known_TO.sum(axis=0) > 0)
+    smallest_O = 1e-4 * known_TO.sum(axis=0)  # an error of 0.01 is none
+    share_O = (errors[0] + smallest_O) / (errors[1] + np.maximum(smallest_O, 1e-9))
+    return float(np.mean(share_O[judged_O])) if judged_O.any() else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +138,38 @@ def _run(base: RegionHead, material: Material, chosen_T: NDArray[np.bool_], conf
     batch = _Batch(material, chosen_T, config)
     module = _TorchHead(base, material.features_TF[chosen_T], batch.scale_O)
     trained = module.parameters_of(adapter=config.adapter)
-    optimiser = torch.optim.Adam(trained, lr=config.rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.LBFGS(trained, max_iter=3, history_size=12, line_search_fn="strong_wolfe")
     balancer = balancer_by_name(config.balancer)
     checks = [base]
-    for step in range(steps):
-        rate = config.rate * (0.55 + 0.45 * float(np.cos(np.pi * step / config.steps)))
-        optimiser.param_groups[0]["lr"] = rate
-        losses_O = batch.losses(module())
-        balancer.update(losses_O)
-        optimiser.zero_grad(set_to_none=True)
-        balancer(losses_O).backward()  # type: ignore[no-untyped-call]  # torch's stubs
-        optimiser.step()
+    for step in range(steps if np.isfinite(config.pull) else 0):
+        pull = config.pull * config.relaxation ** (1 - step / max(config.steps - 1, 1))
+
         with torch.no_grad():
-            for parameter in trained:  # what was added to where the fit began
-                parameter.div_(1 + rate * config.pull)
+            losses_O = batch.losses(module())
+        balancer.update(losses_O)
+        weights_O = _weights(balancer, losses_O)
+
+        def objective(pull: float = pull, weights_O: Tensor = weights_O) -> Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            loss = (weights_O * batch.losses(module())).sum() + pull * torch.stack(
+                [part.square().sum() for part in trained]
+            ).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs
+            return loss
+
+        optimiser.step(objective)  # type: ignore[no-untyped-call]  # torch's stubs
+        if not all(bool(part.isfinite().all()) for part in trained):
+            break  # nothing was left to learn, and the line search ran away
         if (step + 1) % config.check_steps == 0:
             checks.append(module.to_region_head())
-    return _Course(checks)
+    return _Course([*checks, *[checks[-1]] * (1 + steps // config.check_steps - len(checks))])
+
+
+def _weights(balancer: Balancer, losses_O: Tensor) -> Tensor:
+    """The weights that the balancer gives these losses, freed of its unit: their products with the losses sum to 1."""
+    watched_O = losses_O.detach().requires_grad_()
+    (weights_O,) = torch.autograd.grad(balancer(watched_O), watched_O)
+    return weights_O / (weights_O * losses_O.detach()).sum().clamp(min=1e-6)
 
 
 class _Batch:
@@ -190,7 +215,7 @@ class _Batch:
 class _TorchHead:
     """The base head and what the fit adds to it, in numbers of size 1.
 
-    Features enter freed of their mean m and divided by their spread s, so that one step of Adam moves offsets and slopes alike:
+    Features enter freed of their mean m and divided by their spread s, so that offsets and slopes are drawn back alike:
 
         out = f W + b + g [x dW + db + relu(f D + d + x dD + dd) (U W / g + dM)],     x = (f - m) / s
 

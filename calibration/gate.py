@@ -6,8 +6,10 @@ Judged output by output, on frames of repetitions that the fit behind an answer 
 
     error = sqrt(sum_t c_t (clip(out_t) - y_t)^2 / sum_t c_t)
 
-The new head is taken for an output when its error is smaller by more than `margin`, in at least `share` of the repetitions
-in which the output moves, and when it moves in at least `least_moving` of them. Everything else keeps the old head.
+where c is raised on frames in which the output moves until they have `moving_share` of it: a calibration shows each EU for a few
+of its seconds, life does more often, and a head that merely learned to be still must not pass. The new head is taken for an
+output that a take asked for when its error is smaller by more than `margin`, and in at least `share` of the repetitions in which
+the output moves, `least_moving` at the least. Everything else keeps the old head.
 
 Heads are composed exactly, although all outputs share an adapter: with the adapters of both heads side by side, output o is
 
@@ -23,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.material import Material
+from calibration.material import Material, balanced
 from model_export.contract import LEFT_EYE_EUS, MOUTH_EUS, RIGHT_EYE_EUS, Camera, HeadError, RegionHead
 
 OUTPUT_NAMES: Final = {
@@ -47,13 +49,17 @@ class GateConfig:
     """Least improvement of the error, as a share of it."""
     share: float = 0.6
     """Least share of the repetitions in which the output moves that must improve."""
+    moving_share: float = 0.35
+    """Least share of an error's weight that lies on frames in which the output moves."""
     least_moving: int = 1
     """Repetitions in which the output must move for it to be judged at all."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.margin < 1 and 0 <= self.share <= 1 and self.least_moving >= 1):
+        shares_fit = 0 <= self.share <= 1 and 0 <= self.moving_share <= 1
+        if not (0 <= self.margin < 1 and shares_fit and self.least_moving >= 1):
             raise ValueError(
-                f"`margin` should lie in [0, 1), `share` in [0, 1], `least_moving` be 1 or more. Found {asdict(self)}."
+                "`margin` should lie in [0, 1), `share` and `moving_share` in [0, 1], `least_moving` be 1 or more. "
+                f"Found {asdict(self)}."
             )
 
 
@@ -87,8 +93,8 @@ def judge(
     """A verdict for each output; frames for which `after_TO` is NaN are not judged."""
     config = config or GateConfig()
     judged_T = np.isfinite(after_TO).all(axis=1)
-    weights_TO = material.known_TO[judged_T].astype(np.float64)
     targets_TO = material.targets_TO[judged_T]
+    weights_TO = balanced(targets_TO, material.known_TO[judged_T], config.moving_share).astype(np.float64)
     squares = [
         (_as_served(material.camera, out_TO[judged_T]) - targets_TO).astype(np.float64) ** 2
         for out_TO in (before_TO, after_TO)
@@ -111,6 +117,7 @@ def judge(
             improved += bool(error_after < error_before)
         better = (
             after < before * (1 - config.margin)
+            and bool(material.asked_O[o])
             and len(moving) >= config.least_moving
             and improved >= config.share * len(moving)
         )

@@ -8,6 +8,9 @@ Targets come with gaps, and three kinds of frames fill them:
     quiet       EUs that a cue did not ask for are told a share of what the head says already: towards 0, for what shows is
                 mostly the wearer's face read wrongly, but not to 0, for faces do move together.
     unknown     all other frames without a target do not count.
+
+An EU that no take asks for is not fitted at all: all that takes say of it is that it does not move, and a head that learns that
+misses it when it does.
 """
 
 from collections.abc import Sequence
@@ -49,6 +52,8 @@ class FitTake:
 class MaterialConfig:
     """How gaps are filled and frames are weighed."""
 
+    own_always: bool = True
+    """Whether EUs that happen all the time are told what the head says already, outside of their cues; else what targets say."""
     own_weight: float = 0.3
     """Weight of a frame whose target is the head's own value."""
     quiet_weight: float = 0.3
@@ -76,6 +81,8 @@ class Material:
     """How much each counts in the fit; the weights of an output sum to 1, or are 0 where nothing is known of it."""
     known_TO: NDArray[np.float32]
     """Confidence of what targets say, without what fills their gaps: what a head may be judged by."""
+    asked_O: NDArray[np.bool_]
+    """Outputs that a take asks for: EUs of its cue, gaze and eyeLook* where it shows dots."""
     unit_T: NDArray[np.int32]
     """The take and repetition that a frame belongs to: frames of a unit are neighbours and stay together."""
     fold_T: NDArray[np.int32]
@@ -95,20 +102,24 @@ def material_of(
     if not parts:
         empty_TO = np.empty((0, outputs), np.float32)
         none_T = np.empty(0, np.int32)
-        return Material(camera, np.empty((0, FEATURE_COUNT), np.float32), empty_TO, empty_TO, empty_TO, none_T, none_T)
+        none_O = np.zeros(outputs, bool)
+        none_TF = np.empty((0, FEATURE_COUNT), np.float32)
+        return Material(camera, none_TF, empty_TO, empty_TO, empty_TO, none_O, none_T, none_T)
     units, folds, first = [], [], 0
     for number, part in enumerate(parts):
         units.append(first + part.repetition_T)
         folds.append(_folds(part.repetition_T, part.cue, number))
         first += int(part.repetition_T.max(initial=0)) + 1
     targets_TO = np.concatenate([part.targets_TO for part in parts])
-    weights_TO = np.concatenate([part.weights_TO for part in parts])
+    asked_O = np.any([part.asked_O for part in parts], axis=0)
+    weights_TO = np.concatenate([part.weights_TO for part in parts]) * asked_O
     return Material(
         camera,
         np.concatenate([part.features_TF for part in parts]),
         targets_TO,
-        _balanced(targets_TO, weights_TO, config.moving_share),
+        balanced(targets_TO, weights_TO, config.moving_share),
         np.concatenate([part.known_TO for part in parts]),
+        asked_O,
         np.concatenate(units).astype(np.int32),
         np.concatenate(folds),
     )
@@ -123,6 +134,7 @@ class _Part:
     targets_TO: NDArray[np.float32]
     weights_TO: NDArray[np.float32]
     known_TO: NDArray[np.float32]
+    asked_O: NDArray[np.bool_]
     repetition_T: NDArray[np.int32]
 
 
@@ -137,15 +149,17 @@ def _part(camera: Camera, base: RegionHead, take: FitTake, config: MaterialConfi
     targets_TO, known_TO = np.zeros_like(base_TO), np.zeros_like(base_TO)
     targets_TO[:, :count] = targets.values_TE[seen_T, eus]
     known_TO[:, :count] = targets.confidence_TE[seen_T, eus]
-    own_O, quiet_O = np.zeros(base_TO.shape[1], bool), np.zeros(base_TO.shape[1], bool)
+    own_O, quiet_O, asked_O = (np.zeros(base_TO.shape[1], bool) for _ in range(3))
     quiet_O[:count] = cue.name not in ("rest", "free")
     for e in range(eus.start, eus.stop):
         asked = e in cue.eu_indices or (bool(cue.dots_deg) and "Look" in EU_NAMES[e])
-        if e in ALWAYS and not asked:
+        asked_O[e - eus.start] = asked
+        if e in ALWAYS and not asked and config.own_always:
             own_O[e - eus.start] = True
         quiet_O[e - eus.start] &= not asked and e not in ALWAYS
     if camera is not Camera.MOUTH:
         own_O[GAZE_OUTPUTS] = not cue.dots_deg
+        asked_O[GAZE_OUTPUTS] = bool(cue.dots_deg)
         if targets.gaze_T4 is not None and cue.dots_deg:
             gaze_T2 = to_wearer(camera, targets.gaze_T4[seen_T, 2 * camera : 2 * camera + 2])
             open_T = base_TO[:, EYE_MOVEMENTS.index("eyeBlink")] < _LIDS_NEARLY_SHUT
@@ -165,6 +179,7 @@ def _part(camera: Camera, base: RegionHead, take: FitTake, config: MaterialConfi
         np.where(weights_TO > 0, targets_TO, 0).astype(np.float32),
         weights_TO.astype(np.float32),
         known_TO.astype(np.float32),
+        asked_O,
         _nearest_repetition(targets)[seen_T],
     )
 
@@ -189,7 +204,7 @@ def _folds(repetition_T: NDArray[np.int32], cue: str, number: int) -> NDArray[np
     return ((repetition_T + number) % FOLDS).astype(np.int32)
 
 
-def _balanced(
+def balanced(
     targets_TO: NDArray[np.float32], weights_TO: NDArray[np.float32], moving_share: float
 ) -> NDArray[np.float32]:
     """Weights that sum to 1 for each output, at least `moving_share` of it on frames in which the EU moves, if it ever does."""

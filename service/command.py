@@ -20,6 +20,11 @@ _SUBCOMMANDS: Final = {
     ),
     "train": ("model_export.commands:train", "Train the backbones and the universal head."),
     "evaluate": ("model_export.commands:evaluate", "Judge a bundle on wearers and clips it never saw."),
+    "calibrate": ("calibration.commands:calibrate", "Make a wearer's own head from recorded takes."),
+    "evaluate-calibration": (
+        "calibration.commands:evaluate_calibration",
+        "Compare calibration with what peers do, on simulated wearers.",
+    ),
     "export": ("model_export.commands:export", "Turn a training run into a checked bundle."),
 }
 """Where each subcommand stands, as text: importing torch for `mien serve` would cost seconds and 400 MB."""

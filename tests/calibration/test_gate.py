@@ -33,6 +33,7 @@ def material(targets_TO: NDArray[np.float32], unit: int = 10) -> Material:
         targets_TO,
         ones_TO / count,
         ones_TO,
+        np.ones(outputs, bool),
         unit_T,
         (unit_T % 2).astype(np.int32),
     )
@@ -81,7 +82,7 @@ def test_errors_are_confidence_weighted_and_clipped() -> None:
     before_TO, after_TO = targets_TO.copy(), targets_TO.copy()
     before_TO[:, 0] = (-3.0, 0.7, 0.6, 0.0)  # errors 0, 0.2, -0.4 and one that does not count
     after_TO[:, 0] = (0.0, 0.6, 7.0, 0.0)  # 0, 0.1, 0
-    verdict = judge(judged, before_TO, after_TO)[0]
+    verdict = judge(judged, before_TO, after_TO, GateConfig(moving_share=0.0))[0]
     assert verdict.before == pytest.approx(((0.2**2 + 0.5 * 0.4**2) / 2.5) ** 0.5)
     assert verdict.after == pytest.approx((0.1**2 / 2.5) ** 0.5)
     assert (verdict.repetitions, verdict.improved, verdict.better) == (2, 2, True)
@@ -99,6 +100,26 @@ def test_what_is_worse_or_as_good_or_hardly_better_is_not_let_through() -> None:
             assert verdict.after is not None
             assert verdict.before is not None
             assert verdict.after < verdict.before
+
+
+def test_a_head_that_only_learned_to_be_still_does_not_pass() -> None:
+    targets_TO = np.zeros((100, MOUTH), np.float32)
+    targets_TO[[3, 4, 53, 54], 0] = 0.8  # moves in 4 frames of 100
+    before_TO, after_TO = targets_TO + np.float32(0.1), np.zeros_like(targets_TO)
+    assert judge(material(targets_TO), before_TO, after_TO, GateConfig(moving_share=0.0, share=0.0))[0].after == (
+        pytest.approx(0.16)
+    )
+    verdict = judge(material(targets_TO), before_TO, after_TO)[0]
+    assert verdict.after == pytest.approx((0.35 * 0.8**2) ** 0.5)
+    assert not verdict.better
+
+
+def test_an_output_that_no_take_asked_for_keeps_the_old_head() -> None:
+    targets_TO = np.full((40, MOUTH), 0.5, np.float32)
+    judged = material(targets_TO)
+    judged.asked_O[:5] = False
+    verdicts = judge(judged, targets_TO + 0.2, targets_TO)
+    assert [verdict.better for verdict in verdicts[:7]] == [False] * 5 + [True] * 2
 
 
 def test_one_good_repetition_does_not_outweigh_several_bad_ones() -> None:
@@ -138,7 +159,9 @@ def test_frames_that_every_fit_saw_do_not_count() -> None:
     assert verdict.repetitions == 2
 
 
-@pytest.mark.parametrize(("name", "value"), [("margin", 1.0), ("share", 1.5), ("least_moving", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("margin", 1.0), ("share", 1.5), ("moving_share", -0.1), ("least_moving", 0)]
+)
 def test_a_gate_that_cannot_be_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         replace(GateConfig(), **{name: value})  # type: ignore[arg-type]  # the wrong values are the point

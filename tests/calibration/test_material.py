@@ -42,8 +42,16 @@ def test_what_targets_know_is_taken_and_weights_of_an_output_sum_to_one() -> Non
     take = cue_take(HEAD, HEAD, "smile")
     material = material_of(MOUTH, HEAD.mouth, [take])
     np.testing.assert_array_equal(material.targets_TO[:, SMILE], take.targets.values_TE[:, 24 + SMILE])
-    np.testing.assert_allclose(material.weights_TO.sum(0)[:-1], 1, atol=1e-5)
+    np.testing.assert_allclose(material.weights_TO.sum(0)[material.asked_O], 1, atol=1e-5)
     assert not material.weights_TO[:, -1].any()  # nothing is known of confidence
+
+
+def test_an_eu_that_no_take_asks_for_is_not_fitted() -> None:
+    takes = [cue_take(HEAD, HEAD, "smile"), cue_take(HEAD, HEAD, "jaw_open"), cue_take(HEAD, HEAD, "rest")]
+    material = material_of(MOUTH, HEAD.mouth, takes)
+    asked = {SMILE, SMILE + 1, JAW}
+    assert set(np.flatnonzero(material.asked_O)) == asked
+    assert set(np.flatnonzero(material.weights_TO.any(axis=0))) == asked
 
 
 def test_moving_frames_can_be_given_a_least_share() -> None:
@@ -54,21 +62,17 @@ def test_moving_frames_can_be_given_a_least_share() -> None:
     assert material.weights_TO[moving_T, SMILE].sum() == pytest.approx(0.8, abs=1e-4)
 
 
-def test_an_eu_that_was_not_asked_for_is_told_a_share_of_what_the_head_says() -> None:
-    take = cue_take(HEAD, HEAD, "smile")
+def test_an_eu_that_a_take_does_not_ask_for_is_told_a_share_of_what_the_head_says() -> None:
+    take, jaw = cue_take(HEAD, HEAD, "smile"), cue_take(HEAD, HEAD, "jaw_open", 1)
     unknown_TE = take.targets.confidence_TE.copy()
     unknown_TE[:, 24 + JAW] = 0
-    material = material_of(MOUTH, HEAD.mouth, [with_targets(take, confidence_TE=unknown_TE)])
+    takes = [with_targets(take, confidence_TE=unknown_TE), jaw]
+    material = material_of(MOUTH, HEAD.mouth, takes)
     said_T = HEAD.mouth.apply(take.seen.features[MOUTH])[:, JAW].clip(0, 1)
-    np.testing.assert_allclose(material.targets_TO[:, JAW], 0.5 * said_T, atol=1e-6)
-    assert not material.known_TO[:, JAW].any()
-    off = material_of(
-        MOUTH,
-        HEAD.mouth,
-        [with_targets(take, confidence_TE=unknown_TE)],
-        MaterialConfig(quiet_weight=0),
-    )
-    assert not off.weights_TO[:, JAW].any()
+    np.testing.assert_allclose(material.targets_TO[: len(said_T), JAW], 0.5 * said_T, atol=1e-6)
+    assert not material.known_TO[: len(said_T), JAW].any()
+    off = material_of(MOUTH, HEAD.mouth, takes, MaterialConfig(quiet_weight=0))
+    assert not off.weights_TO[: len(said_T), JAW].any()
 
 
 def test_blinks_outside_their_cue_are_told_what_the_head_says_whatever_the_target() -> None:

@@ -6,7 +6,17 @@ from click.testing import CliRunner
 
 from service.command import main
 
-SUBCOMMANDS = ("serve", "demo", "stream", "render", "train", "evaluate", "export")
+SUBCOMMANDS = (
+    "serve",
+    "demo",
+    "stream",
+    "render",
+    "train",
+    "evaluate",
+    "calibrate",
+    "evaluate-calibration",
+    "export",
+)
 
 
 def test_help_lists_every_subcommand_and_imports_none() -> None:

@@ -1,0 +1,213 @@
+"""From takes of one wearer to a head that is better for this wearer, or the old head: no files, no clock, no process.
+
+Axes: T frame, O head output.
+
+For each camera the universal head, the universal head re-centred on the rest take, and a head fitted from there are candidates;
+one after another they have to beat the head in use on held-out repetitions, output by output (calibration.gate).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.features import features_of
+from calibration.fit import FitConfig, fit_region
+from calibration.gate import GateConfig, Verdict, compose, judge
+from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, material_of
+from calibration.recentre import recentre
+from model_export.contract import Bundle, Camera, Head, HeadError, RegionHead, Take
+
+REPORT_FORMAT: Final = "mien-calibration-report"
+REPORT_VERSION: Final = 1
+"""1: eus (before, after, repetitions, improved, source), summary, steps of each region."""
+OLD: Final = "old"
+UNIVERSAL: Final = "universal"
+RECENTRED: Final = "recentred"
+FITTED: Final = "fitted"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateConfig:
+    """All that a calibration can be told."""
+
+    material: MaterialConfig = field(default_factory=MaterialConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    use_gate: bool = True
+    """Whether held-out takes judge; without, the fitted head is taken as it is. For experiments only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What became of the takes."""
+
+    head: Head
+    """The head to use: the old one itself where nothing became better."""
+    report: Mapping[str, Any]
+    """What held-out takes say, EU by EU; JSON values; the same stands in a new head's `report`."""
+    better: bool
+    """Whether `head` is a new one."""
+    refused: tuple[Any, ...] = ()
+    """Takes that were not used, and why."""
+
+
+def calibrate(
+    takes: Sequence[FitTake], universal: Head, current: Head | None = None, config: CalibrateConfig | None = None
+) -> Calibration:
+    """A new head for this wearer, if one is better than `current` (the universal one by default). Runs some seconds.
+
+    The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
+    different backbones.
+    """
+    config, current = config or CalibrateConfig(), current or universal
+    if current.backbone_digest != universal.backbone_digest:
+        raise HeadError(
+            f"The wearer's head should be fitted for backbones {universal.backbone_digest[:12]}. "
+            f"Found {current.backbone_digest[:12]}. Calibrate again with the bundle in use."
+        )
+    rest = [take.seen for take in takes if take.seen.cue == "rest"]
+    recentred = recentre(universal, rest)
+    outcomes = {
+        camera: _region(
+            camera,
+            takes,
+            universal=universal[camera],
+            recentred=recentred[camera],
+            current=current[camera],
+            config=config,
+        )
+        for camera in Camera
+    }
+    report = _report(outcomes)
+    if all(source == OLD for outcome in outcomes.values() for source in outcome.sources):
+        return Calibration(current, report, better=False)
+    head = replace(
+        current,
+        left_eye=outcomes[Camera.LEFT_EYE].region,
+        right_eye=outcomes[Camera.RIGHT_EYE].region,
+        mouth=outcomes[Camera.MOUTH].region,
+        head_version=current.head_version + 1,
+        parent=current.head_version,
+        report=report,
+    )
+    return Calibration(head, report, better=True)
+
+
+def calibrate_takes(
+    takes: Sequence[Take], bundle: Bundle, current: Head | None = None, config: CalibrateConfig | None = None
+) -> Calibration:
+    """The same from recordings: movement gives their targets, the bundle's backbones their features."""
+    from calibration.targets import targets_of
+
+    found = targets_of(takes)
+    by_start = {(take.cue, int(take.t_ns[0])): take for take in takes}
+    pairs = [
+        FitTake(features_of(by_start[targets.cue, int(targets.t_ns[0])], bundle), targets) for targets in found.accepted
+    ]
+    return replace(calibrate(pairs, bundle.head, current, config), refused=tuple(found.refused))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    region: RegionHead
+    sources: tuple[str, ...]
+    """Where each output's weights come from."""
+    verdicts: tuple[Verdict, ...]
+    """Of each output, the error of the head in use before and of the one chosen."""
+    steps: int
+
+
+def _region(
+    camera: Camera,
+    takes: Sequence[FitTake],
+    *,
+    universal: RegionHead,
+    recentred: RegionHead,
+    current: RegionHead,
+    config: CalibrateConfig,
+) -> _Outcome:
+    material = material_of(camera, universal, takes, config.material)
+    names = judge(material, material.targets_TO, material.targets_TO, config.gate)
+    if not material.known_TO.any():
+        return _Outcome(current, (OLD,) * len(names), names, 0)
+    choice = _Choice(material, current, config)
+    if current is not universal:
+        choice.offer(UNIVERSAL, universal, universal.apply(material.features_TF))
+    start = _Choice(material, universal, config)
+    start.offer(RECENTRED, recentred, recentred.apply(material.features_TF))
+    choice.offer(RECENTRED, recentred, recentred.apply(material.features_TF))
+    # What fills the gaps should be what the wearer's head would say: from here on, with the offsets that were accepted.
+    material = material_of(camera, start.region, takes, config.material)
+    fitted = fit_region(start.region, material, config.fit)
+    if fitted.steps:
+        choice.offer(FITTED, fitted.region, fitted.held_out_TO)
+    return _Outcome(choice.region, choice.sources, choice.verdicts(), fitted.steps)
+
+
+class _Choice:
+    """The head chosen so far, and what it says of held-out frames."""
+
+    def __init__(self, material: Material, current: RegionHead, config: CalibrateConfig) -> None:
+        self._material = material
+        self._config = config
+        self._before_TO = current.apply(material.features_TF)
+        self._before_TO[material.fold_T == EVERY_FIT] = np.nan
+        self._out_TO = self._before_TO.copy()
+        self.region = current
+        self.sources: tuple[str, ...] = (OLD,) * current.bias_O.size
+
+    def offer(self, name: str, region: RegionHead, out_TO: NDArray[np.float32]) -> None:
+        """Takes the candidate for those outputs that held-out frames say it is better for."""
+        verdicts = judge(self._material, self._out_TO, self._held_out(out_TO), self._config.gate)
+        better_O = np.array([verdict.better for verdict in verdicts])
+        if not self._config.use_gate:
+            better_O[:-1] = True
+        try:
+            self.region = compose(self.region, region, better_O)
+        except HeadError:
+            return  # the two do not mix: what is in use stays
+        self._out_TO = np.where(better_O, self._held_out(out_TO), self._out_TO)
+        self.sources = tuple(name if better else old for better, old in zip(better_O, self.sources, strict=True))
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The head in use before against the choice."""
+        return judge(self._material, self._before_TO, self._out_TO, self._config.gate)
+
+    def _held_out(self, out_TO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Every fit saw the rest take; nobody is judged by it."""
+        return np.where((self._material.fold_T == EVERY_FIT)[:, None], np.float32(np.nan), out_TO)
+
+
+def _report(outcomes: Mapping[Camera, _Outcome]) -> dict[str, Any]:
+    eus: dict[str, Any] = {}
+    for outcome in outcomes.values():
+        for source, verdict in zip(outcome.sources, outcome.verdicts, strict=True):
+            if verdict.name == "confidence":
+                continue
+            eus[verdict.name] = {
+                "before": _rounded(verdict.before),
+                "after": _rounded(verdict.after),
+                "repetitions": verdict.repetitions,
+                "improved": verdict.improved,
+                "source": source,
+            }
+    judged = [eu for name, eu in eus.items() if eu["before"] is not None and not name.startswith("gaze")]
+    return {
+        "format": REPORT_FORMAT,
+        "version": REPORT_VERSION,
+        "summary": {
+            "eus_judged": len(judged),
+            "eus_better": sum(eu["source"] != OLD for eu in judged),
+            "mean_before": _rounded(float(np.mean([eu["before"] for eu in judged]))) if judged else None,
+            "mean_after": _rounded(float(np.mean([eu["after"] for eu in judged]))) if judged else None,
+        },
+        "steps": {camera.label: outcome.steps for camera, outcome in outcomes.items()},
+        "eus": eus,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

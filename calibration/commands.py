@@ -1,0 +1,130 @@
+"""The commands of the calibration room: calibrate, evaluate-calibration. Thin: options in, one function, one JSON line out.
+
+`mien evaluate` is model_export's, which may not import calibration; hence a command of its own beside it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_NEW = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--takes", type=_FOLDER, required=True, help="Folder of one wearer's takes; *_after.take are left out.")
+@click.option("--bundle", "bundle_folder", type=_FOLDER, required=True, help="Bundle folder.")
+@click.option("--out", type=_NEW, required=True, help="Head file to write; written only where the head is better.")
+@click.option("--current", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The wearer's head now.")
+@click.option("--balancer", default="log", show_default=True, help="Of losses: equal, log, uncertainty or famo.")
+@click.option("--json", "as_json", is_flag=True, help="Nothing but the JSON line on stdout.")
+def calibrate(
+    *, takes: Path, bundle_folder: Path, out: Path, current: Path | None, balancer: str, as_json: bool
+) -> None:
+    """Make a wearer's own head from recorded takes.
+
+    Exit code 0: a better head was written; 3: no take in the folder; 4: no expression unit became better on held-out takes,
+    nothing was written. The last line of stdout is one JSON object.
+    """
+    from calibration.calibrate import CalibrateConfig, calibrate_takes
+    from calibration.errors import CalibrationError
+    from calibration.fit import FitConfig
+    from model_export.contract import ContractError, read_bundle, read_head, read_take, write_head
+
+    try:
+        config = CalibrateConfig(fit=FitConfig(balancer=balancer))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--balancer") from None
+    paths = [path for path in sorted(takes.glob("*.take")) if not path.stem.endswith("_after")]
+    if not paths:
+        click.echo(f"Error: {takes} should hold takes (*.take). Found none.", err=True)
+        sys.exit(3)
+    try:
+        found = calibrate_takes(
+            [read_take(path.read_bytes()) for path in paths],
+            read_bundle(bundle_folder),
+            None if current is None else read_head(current.read_bytes()),
+            config,
+        )
+    except (ContractError, CalibrationError) as error:
+        raise click.ClickException(str(error)) from None
+    if not as_json:
+        for name, eu in found.report["eus"].items():
+            if eu["before"] is not None:
+                click.echo(f"{name:18} {eu['before']:.3f} -> {eu['after']:.3f}  {eu['source']}")
+        for refusal in found.refused:
+            click.echo(f"refused: {refusal}")
+    if found.better:
+        _write(out, write_head(found.head))
+    summary: dict[str, Any] = {
+        "better": found.better,
+        "head_version": found.head.head_version,
+        **found.report["summary"],
+        "refused": len(found.refused),
+        "out": str(out) if found.better else None,
+    }
+    click.echo(json.dumps(summary))
+    if not found.better:
+        sys.exit(4)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Written aside and renamed: a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(data)
+    aside.replace(path)
+
+
+@click.command()
+@click.option("--bundle", "bundle_folder", type=_FOLDER, required=True, help="Bundle folder.")
+@click.option(
+    "--takes", "sets", type=_FOLDER, multiple=True, required=True, help="Folder of wearers; several: near, far."
+)
+@click.option("--wearers", type=click.IntRange(min=1), help="At most so many of each folder.  [default: all]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for calibration.json and .md.")
+def evaluate_calibration(*, bundle_folder: Path, sets: tuple[Path, ...], wearers: int | None, out: Path | None) -> None:
+    """Compare what a calibration gives with what peers do, on simulated wearers rendered by `mien render-takes`."""
+    from calibration.errors import CalibrationError
+    from calibration.evaluate import (
+        CAVEAT,
+        EVALUATION_FORMAT,
+        EVALUATION_VERSION,
+        METHODS,
+        evaluate_wearer,
+        summary,
+        table,
+        wearer_folders,
+    )
+    from model_export.contract import ContractError, read_bundle
+
+    try:
+        bundle = read_bundle(bundle_folder)
+        found = {}
+        for folder in sets:
+            evaluated = []
+            for place in wearer_folders(folder)[:wearers]:
+                evaluated.append(evaluate_wearer(bundle, place))
+                errors_M = evaluated[-1].rmse_ME.mean(axis=1)
+                said = ", ".join(f"{method} {error:.4f}" for method, error in zip(METHODS, errors_M, strict=True))
+                click.echo(f"{folder.name}/{place.name}: {said}", err=True)
+            found[folder.name] = summary(evaluated)
+    except (ContractError, CalibrationError) as error:
+        raise click.ClickException(str(error)) from None
+    evaluation = {
+        "format": EVALUATION_FORMAT,
+        "version": EVALUATION_VERSION,
+        "caveat": CAVEAT,
+        "bundle": {"name": bundle.name, "digest": bundle.digest},
+        "sets": found,
+    }
+    click.echo(table(found))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "calibration.json").write_text(json.dumps(evaluation, indent=1) + "\n")
+        (out / "calibration.md").write_text(table(found))
+    methods = {name: {method: one["rmse"] for method, one in each["methods"].items()} for name, each in found.items()}
+    click.echo(json.dumps({"rmse": methods, "way_closed": {name: each["way_closed"] for name, each in found.items()}}))

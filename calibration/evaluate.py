@@ -1,0 +1,227 @@
+"""What a calibration is worth: simulated wearers calibrate, put the headset on again and move freely; every method in one table.
+
+Methods, all on the same takes, judged on free_after.take against its truth:
+    universal       the bundle's head as it is                                                             (a)
+    rest offset     the same, re-centred on the calibration's rest take
+    min max         running minimum and maximum of each EU, as Project Babble scales                       (b)
+    binary peers    labels 1 while a prompt asks, no regulariser, no early stop, no gate, as Baballonia    (c)
+    binary best     transitions dropped, apex at .85; our fit, pull and gate                               (c at its best)
+    movement        targets of the movement metric; our fit, pull and gate                                 (d, ours)
+    truth           true values of the same frames; our fit, pull and gate                                 (e, the ceiling)
+
+Axes: T frame, E expression unit, W wearer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.calibrate import CalibrateConfig, calibrate
+from calibration.errors import CalibrationError
+from calibration.features import TakeFeatures, answers_of, features_of
+from calibration.material import FitTake
+from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
+from calibration.recentre import recentre
+from calibration.take_targets import TakeTargets
+from calibration.targets import targets_of
+from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Take, read_take
+from model_export.metrics import icc31, pearson, rmse
+
+EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
+EVALUATION_VERSION: Final = 1
+METHODS: Final = ("universal", "rest offset", "min max", "binary peers", "binary best", "movement", "truth")
+AFTER_FILE: Final = "free_after.take"
+CAVEAT: Final = "Simulated wearers, one renderer; nothing here says how well it works on people."
+_EYES: Final = 2 * len(EYE_MOVEMENTS)
+_TRUSTED: Final = 0.3
+"""Confidence from which on a target of a cue's own EUs is compared with the truth."""
+_WORSE_BY: Final = 0.001
+"""RMSE by which an EU must be worse on average to be called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedWearer:
+    """What the methods say of one wearer, E in order of EU_NAMES, rows in order of METHODS."""
+
+    name: str
+    rmse_ME: NDArray[np.float64]
+    r_ME: NDArray[np.float64]
+    icc_ME: NDArray[np.float64]
+    targets_r: float | None
+    """Mean r of movement targets with the truth, over the EUs of accepted cues."""
+    targets_rmse: float | None
+    refused: int
+    """Takes that the movement metric refused."""
+    eus_better: int
+    """EUs that ours changed."""
+
+
+def as_peers_train(config: CalibrateConfig) -> CalibrateConfig:
+    """Without all that keeps a fit from harm."""
+    return replace(
+        config,
+        material=replace(config.material, own_always=False, quiet_weight=0.0),
+        fit=replace(config.fit, pull=0.0, ranking=0.0, balancer="equal", stop_early=False),
+        use_gate=False,
+    )
+
+
+def wearer_folders(takes: Path) -> list[Path]:
+    """Folders under `takes` that hold a whole rendered calibration; raises CalibrationError when there is none."""
+    folders = sorted(folder for folder in takes.iterdir() if (folder / AFTER_FILE).is_file())
+    if not folders:
+        raise CalibrationError(
+            f"{takes.name} should hold folders of wearers with {AFTER_FILE}.", "none", "Render some: mien render-takes."
+        )
+    return folders
+
+
+def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> EvaluatedWearer:
+    """All methods on one wearer; about 20 s of one core."""
+    config = config or CalibrateConfig()
+    takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
+    after = read_take((folder / AFTER_FILE).read_bytes())
+    truth_TE = true_targets(after).values_TE
+    seen, seen_after = [features_of(take, bundle) for take in takes], features_of(after, bundle)
+    universal = bundle.head
+    movement = targets_of(takes)
+    ours = calibrate(_paired(seen, movement.accepted), universal, config=config)
+    best = calibrate(_paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), universal, config=config)
+    peers = calibrate(
+        _paired(seen, [prompted_targets(take, AS_PEERS_TRAIN) for take in takes]),
+        universal,
+        config=as_peers_train(config),
+    )
+    ceiling = calibrate(_paired(seen, [true_targets(take) for take in takes]), universal, config=config)
+    rest = [take for take in seen if take.cue == "rest"]
+    before_TE = answers_of(universal, seen_after).values_TE
+    values = (
+        before_TE,
+        answers_of(recentre(universal, rest), seen_after).values_TE,
+        min_max([answers_of(universal, take).values_TE for take in seen], before_TE),
+        *(answers_of(outcome.head, seen_after).values_TE for outcome in (peers, best, ours, ceiling)),
+    )
+    found = [np.stack([measure(values_TE, truth_TE) for values_TE in values]) for measure in (rmse, pearson, icc31)]
+    targets_r, targets_rmse = targets_quality(movement.accepted, takes)
+    changed = sum(eu["source"] != "old" for eu in ours.report["eus"].values())
+    return EvaluatedWearer(
+        folder.name, found[0], found[1], found[2], targets_r, targets_rmse, len(movement.refused), changed
+    )
+
+
+def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:
+    by_start = {(take.cue, int(take.t_ns[0])): take for take in seen}
+    return [FitTake(by_start[one.cue, int(one.t_ns[0])], one) for one in targets]
+
+
+def min_max(calibration: Sequence[NDArray[np.float32]], values_TE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values over the range seen so far, of the calibration and of each frame's past; an EU that hardly moved stays."""
+    low_E = np.min([block_TE.min(axis=0) for block_TE in calibration], axis=0)
+    high_E = np.max([block_TE.max(axis=0) for block_TE in calibration], axis=0)
+    low_TE = np.minimum(np.minimum.accumulate(values_TE, axis=0), low_E)
+    range_TE = np.maximum(np.maximum.accumulate(values_TE, axis=0), high_E) - low_TE
+    return np.where(range_TE > 0.05, (values_TE - low_TE) / np.maximum(range_TE, 0.05), values_TE).astype(np.float32)
+
+
+def targets_quality(targets: Sequence[TakeTargets], takes: Sequence[Take]) -> tuple[float | None, float | None]:
+    """Mean r and RMSE of the targets of asked EUs with the truth, where they are trusted; None where nothing is."""
+    by_start = {(take.cue, int(take.t_ns[0])): take for take in takes}
+    found_r, found_rmse = [], []
+    for one in targets:
+        truth_TE = by_start[one.cue, int(one.t_ns[0])].values_TE
+        asked = [
+            e
+            for e in range(len(EU_NAMES))
+            if one.cue not in ("rest", "free") and one.confidence_TE[:, e].max() >= _TRUSTED
+        ]
+        if truth_TE is None:
+            continue
+        for e in asked:
+            known_T = one.confidence_TE[:, e] >= _TRUSTED
+            if known_T.sum() >= 10 and truth_TE[known_T, e].max() >= 0.1:
+                pair = one.values_TE[known_T, e, None], truth_TE[known_T, e, None]
+                found_r.append(float(pearson(*pair)[0]))
+                found_rmse.append(float(rmse(*pair)[0]))
+    return (float(np.mean(found_r)), float(np.mean(found_rmse))) if found_r else (None, None)
+
+
+def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
+    """Means over wearers, JSON values: each method's errors, and what ours closes of the way to the ceiling."""
+    rmse_WME = np.stack([wearer.rmse_ME for wearer in wearers])
+    mean_WM = rmse_WME.mean(axis=2)
+    start_E = rmse_WME[:, 0].mean(axis=0)
+    methods = {}
+    for m, method in enumerate(METHODS):
+        worse_E = rmse_WME[:, m].mean(axis=0) - start_E
+        methods[method] = {
+            "rmse": _number(mean_WM[:, m].mean()),
+            "rmse_eyes": _number(rmse_WME[:, m, :_EYES].mean()),
+            "rmse_mouth": _number(rmse_WME[:, m, _EYES:].mean()),
+            "r": _number(np.nanmean([wearer.r_ME[m] for wearer in wearers])),
+            "icc31": _number(np.nanmean([wearer.icc_ME[m] for wearer in wearers])),
+            "change": _number(mean_WM[:, m].mean() / mean_WM[:, 0].mean() - 1),
+            "wearers_better": _number(np.mean(mean_WM[:, m] < mean_WM[:, 0])) if m else None,
+            "eus_worse": {EU_NAMES[e]: _number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > _WORSE_BY},
+        }
+    way = float(mean_WM[:, 0].mean() - mean_WM[:, -1].mean())
+    ours = METHODS.index("movement")
+    return {
+        "wearers": len(wearers),
+        "methods": methods,
+        "way_closed": _number((mean_WM[:, 0].mean() - mean_WM[:, ours].mean()) / way) if way > 0 else None,
+        "targets_r": _mean_known([wearer.targets_r for wearer in wearers]),
+        "targets_rmse": _mean_known([wearer.targets_rmse for wearer in wearers]),
+        "refused_takes": _number(np.mean([wearer.refused for wearer in wearers])),
+        "outputs_changed": _number(np.mean([wearer.eus_better for wearer in wearers])),
+        "eus": {
+            name: {method: _number(rmse_WME[:, m, e].mean()) for m, method in enumerate(METHODS)}
+            for e, name in enumerate(EU_NAMES)
+        },
+        "each_wearer": {
+            wearer.name: {method: _number(wearer.rmse_ME[m].mean()) for m, method in enumerate(METHODS)}
+            for wearer in wearers
+        },
+    }
+
+
+def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The summaries of several sets of wearers as Markdown."""
+    lines = []
+    for name, found in sets.items():
+        lines += [
+            f"### {name}: {found['wearers']} wearers",
+            "",
+            "| | RMSE | eyes | mouth | r | ICC(3,1) | against universal | wearers better | EUs worse on average |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for method, figures in found["methods"].items():
+            better = "" if figures["wearers_better"] is None else f"{figures['wearers_better']:.0%}"
+            lines.append(
+                f"| {method} | {figures['rmse']:.4f} | {figures['rmse_eyes']:.4f} | {figures['rmse_mouth']:.4f} | "
+                f"{figures['r']:.3f} | {figures['icc31']:.3f} | {figures['change']:+.1%} | {better} | "
+                f"{len(figures['eus_worse'])} |"
+            )
+        closed = "none to close" if found["way_closed"] is None else f"{found['way_closed']:.0%}"
+        quality = "" if found["targets_r"] is None else f"r {found['targets_r']:.3f}, RMSE {found['targets_rmse']:.3f}"
+        lines += [
+            "",
+            (
+                f"Of the way to true labels ours closes: {closed}. Movement targets against the truth: {quality}; "
+                f"{found['refused_takes']:.1f} takes of a wearer refused; {found['outputs_changed']:.0f} outputs changed."
+            ),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _number(value: float | np.floating) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _number(float(np.mean(known))) if known else None
