@@ -145,7 +145,6 @@ _WAYS: Final = {
     "mouth_left": ("corners_left", 1.0, 0.8),
     "mouth_right": ("corners_left", -1.0, 0.8),
     "stretch": ("corners_apart", 1.0, 0.3),
-    "jaw_open": ("chin_down", 1.0, 0.3),
 }
 """For a cue: what moves, which way (1: as the name says), and how many px the other way are still let pass. Only what every
 wearer does stands here: anatomy, no model of a population. Slip removal takes some of a brow's way, hence larger margins."""

@@ -146,14 +146,12 @@ def _cued(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets, lis
     if refusal is not None:
         return refusal
     found = [one for one in found if _agreement(one.course.activation_T, mean_T) >= LEAST_AGREEMENT]
-    quality = _quality(found, segments)
     values_TE = np.zeros((len(take), EU_COUNT), np.float32)
     confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
     phases_T = segments.phases()
     for one in found:
-        trust_T = (
-            quality * one.good_T * np.where((phases_T == Phase.ONSET) | (phases_T == Phase.OFFSET), TRANSITION, 1.0)
-        )
+        moving_T = (phases_T == Phase.ONSET) | (phases_T == Phase.OFFSET)
+        trust_T = _quality(one, segments) * one.good_T * np.where(moving_T, TRANSITION, 1.0)
         for eu in cue.eus:
             if camera_of(eu) is not one.camera:
                 continue
@@ -198,10 +196,13 @@ def _agreement(course_T: Floats, mean_T: Floats) -> float:
     return float(np.corrcoef(course_T, mean_T)[0, 1])
 
 
-def _quality(found: Sequence[CueCourse], segments: Segments) -> float:
-    """Confidence of a take's apexes and rests, 0.3 to 1: how alike the repetitions are, how far the movement stands out."""
-    alike = (repeatability(found, segments) - 0.4) / 0.5
-    strong = max(one.course.strength for one in found) / 6.0
+def _quality(one: CueCourse, segments: Segments) -> float:
+    """Confidence of a camera's apexes and rests, 0.3 to 1: how alike the repetitions are, how far the movement stands out.
+
+    Each eye by its own: a half of the face that moves a third as far as the other is measured less surely.
+    """
+    alike = (repeatability([one], segments) - 0.4) / 0.5
+    strong = one.course.strength / 6.0
     return float(np.clip(min(alike, strong), 0.3, 1.0))
 
 
