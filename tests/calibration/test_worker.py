@@ -23,6 +23,7 @@ from calibration.worker import Worker, WorkerConfig
 from calibration.worker_messages import CropSet, WorkerMessage, frames_message, images_of, read_message, write_message
 from model_export.contract import Camera, Head, write_head
 from tests.bundles import make_bundle, make_crops, make_head
+from tests.calibration.moving_pictures import Person, calibration
 
 WAIT_S = 60
 CROPS_BHW = make_crops(3)
@@ -301,3 +302,30 @@ def test_the_real_worker_judges_by_movement(bench: Bench, tmp_path: Path) -> Non
     assert smile.refusal is not None, "nothing moved"
     assert bench.worker.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, bench.worker.pid) == 19
+
+
+@pytest.mark.slow
+def test_the_real_worker_learns_from_a_moving_face(bench: Bench, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    bench.start(*WorkerConfig.for_bundle(tmp_path / "bundle").command[1:])
+    takes = calibration(Person(), ("rest", "jaw_open", "smile"))
+    assert bench.worker.ready.wait(WAIT_S)
+    for recording, take in enumerate(takes, 1):
+        bench.worker.begin(recording, take.cue)
+        for row, t_ns in enumerate(take.t_ns.tolist()):
+            crops = {
+                camera: np.frombuffer(images[row], np.uint8).reshape(take.size_px)
+                for camera, images in take.images.items()
+            }
+            bench.worker.offer(CropSet(t_ns, crops))
+            time.sleep(0.005)
+        bench.worker.end(recording)
+        judged = bench.next()
+        assert isinstance(judged, Judged)
+        assert judged.refusal is None, (take.cue, judged.refusal)
+    assert bench.worker.drops == 0
+    bench.worker.fit(1, {take.cue: recording for recording, take in enumerate(takes, 1)})
+    fitted = bench.next()
+    assert isinstance(fitted, Fitted), fitted
+    assert fitted.report
+    assert fitted.better == (1 in bench.heads)
