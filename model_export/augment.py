@@ -5,7 +5,7 @@ mirroring is free.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -41,6 +41,16 @@ class AugmentConfig:
             and self.rotation_deg >= 0
         ):
             raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
+
+    def scaled(self, share: float) -> "AugmentConfig":
+        """The same with its geometric ranges and its share of changed light multiplied; as many crops are spoiled."""
+        return replace(
+            self,
+            shift=share * self.shift,
+            scale=share * self.scale,
+            rotation_deg=share * self.rotation_deg,
+            photometric=share * self.photometric,
+        )
 
 
 NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0)

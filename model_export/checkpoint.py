@@ -3,12 +3,14 @@
 Checkpoint versions (checkpoint.safetensors, metadata "format": "mien-checkpoint")
     1   tensors "network.*", "average.*", "optimiser.<parameter>.<moment>", "balancer.*"; metadata progress and config as JSON.
 Run versions (training.json, "format": "mien-run"), written last
-    1   config, data, code revision, metrics, sha256 of weights.safetensors (the averaged network).
+    1   config, data, code revision, metrics, sha256 of weights.safetensors (the averaged network); the record of the run
+        that it began with as `parent`, where there was one.
 
 No pickle: tensors as safetensors, numbers as JSON. Files are written aside, fsynced and renamed, so that a kill leaves the
 old file or the new one.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -19,12 +21,15 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model_export.balancing import Balancer
 from model_export.errors import CheckpointError
 
+RUN_FORMAT: Final = "mien-run"
+RUN_VERSION: Final = 1
 CHECKPOINT_FORMAT: Final = "mien-checkpoint"
 CHECKPOINT_VERSION: Final = 1
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
@@ -115,6 +120,36 @@ def read_checkpoint(folder: Path, state: RunState) -> Progress:
         moments.setdefault(int(index), {})[moment] = tensor
     state.optimiser.load_state_dict({"state": moments, "param_groups": state.optimiser.state_dict()["param_groups"]})
     return Progress(int(metadata["step"]), float(metadata["elapsed_s"]))
+
+
+def read_record(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """training.json and the weights of a finished run; raises CheckpointError unless they belong together."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        weights = (folder / WEIGHTS_FILE).read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} should hold {RECORD_FILE} and {WEIGHTS_FILE}. Found: {error.strerror}. Let the training finish."
+        ) from None
+    found = (record.get("format"), record.get("version"))
+    if found != (RUN_FORMAT, RUN_VERSION):
+        raise CheckpointError(f"{RECORD_FILE} should be of {RUN_FORMAT} version {RUN_VERSION}. Found {found}.")
+    digest, expected = hashlib.sha256(weights).hexdigest(), record["result"]["weights_sha256"]
+    if digest != expected:
+        raise CheckpointError(
+            f"{WEIGHTS_FILE} should have sha256 {expected[:12]}, as {RECORD_FILE} says. Found {digest[:12]}."
+        )
+    return record, weights
+
+
+def load_finished(folder: Path, network: nn.Module) -> dict[str, Any]:
+    """Puts the averaged weights of a finished run into `network` and gives the run's record; raises CheckpointError."""
+    record, weights = read_record(folder)
+    try:
+        network.load_state_dict(load_tensors(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{WEIGHTS_FILE} of {folder} should fit this network. Found: {error}.") from None
+    return record
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

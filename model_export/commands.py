@@ -28,6 +28,11 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--batch", type=int, default=64, show_default=True, help="Frame sets a step and process.")
 @click.option("--balancer", type=click.Choice(BALANCER_NAMES), default="equal", show_default=True, help="Of losses.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
+@click.option("--start-from", type=_FOLDER, help="Finished run whose weights this one begins with.")
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="At its peak.")
+@click.option(
+    "--augment", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the full augmentation."
+)
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make batches; 0: none.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each process on the CPU.")
 @click.option(
@@ -39,15 +44,18 @@ def _say(result: dict[str, Any]) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-def train(*, epochs: float | None, minutes: float | None, **options: Any) -> None:
+def train(*, epochs: float | None, minutes: float | None, augment: float, **options: Any) -> None:
     """Train the backbones and the universal head; several processes under torchrun."""
+    from model_export.augment import AugmentConfig
     from model_export.train import TrainConfig
     from model_export.train import train as run
 
     if epochs is None and minutes is None:
         epochs = 20.0
     try:
-        result = run(TrainConfig(epochs=epochs, minutes=minutes, **options))
+        result = run(
+            TrainConfig(epochs=epochs, minutes=minutes, augmentation=AugmentConfig().scaled(augment), **options)
+        )
     except TrainingError as error:
         raise click.ClickException(str(error)) from None
     if result is not None:

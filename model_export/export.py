@@ -3,7 +3,6 @@
 Axes: B batch, H W image, F feature, O head output.
 """
 
-import hashlib
 import json
 import logging
 import warnings
@@ -16,16 +15,13 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 
-from model_export.checkpoint import RECORD_FILE, WEIGHTS_FILE, code_revision
+from model_export.checkpoint import code_revision, load_finished, read_record
 from model_export.contract import CROP_SIZE_PX, EU_NAMES, Bundle, Golden, write_bundle
 from model_export.contract.bundle import GOLDEN_TOLERANCE
-from model_export.errors import CheckpointError, ExportError
+from model_export.errors import ExportError
 from model_export.network import Backbone, BackboneConfig, ExpressionNetwork, convolution_flops, deployed, folded
 from model_export.onnx_features import onnx_features
-from model_export.train import RUN_FORMAT, RUN_VERSION
 
 GOLDEN_COUNT: Final = 4
 """Crops among the golden vectors, for each backbone."""
@@ -42,28 +38,9 @@ class TrainedRun:
 
 def read_run(folder: Path) -> TrainedRun:
     """The network and the record in a run folder; raises CheckpointError."""
-    try:
-        record = json.loads((folder / RECORD_FILE).read_bytes())
-        weights = (folder / WEIGHTS_FILE).read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder} should hold {RECORD_FILE} and {WEIGHTS_FILE}. Found: {error.strerror}. Let the training finish."
-        ) from None
-    found = (record.get("format"), record.get("version"))
-    if found != (RUN_FORMAT, RUN_VERSION):
-        raise CheckpointError(f"{RECORD_FILE} should be of {RUN_FORMAT} version {RUN_VERSION}. Found {found}.")
-    digest, expected = hashlib.sha256(weights).hexdigest(), record["result"]["weights_sha256"]
-    if digest != expected:
-        raise CheckpointError(
-            f"{WEIGHTS_FILE} should have sha256 {expected[:12]}, as {RECORD_FILE} says. Found {digest[:12]}."
-        )
-    config = record["config"]
+    config = read_record(folder)[0]["config"]
     network = ExpressionNetwork(BackboneConfig(**config["eye"]), BackboneConfig(**config["mouth"]))
-    try:
-        network.load_state_dict(load_tensors(weights))
-    except (RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{WEIGHTS_FILE} should fit the configuration beside it. Found: {error}.") from None
-    return TrainedRun(network.eval(), record)
+    return TrainedRun(network.eval(), load_finished(folder, network))
 
 
 def to_onnx(backbone: Backbone) -> bytes:

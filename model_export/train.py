@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +28,13 @@ from model_export.batches import BatchSource, batches
 from model_export.checkpoint import (
     CHECKPOINT_FILE,
     RECORD_FILE,
+    RUN_FORMAT,
+    RUN_VERSION,
     WEIGHTS_FILE,
     Progress,
     RunState,
     code_revision,
+    load_finished,
     read_checkpoint,
     write_checkpoint,
     write_file,
@@ -59,8 +62,6 @@ from model_export.network import (
 from model_export.processes import mean_over_ranks, require_same_everywhere, shared_clock, this_place
 from model_export.run_log import RunLog
 
-RUN_FORMAT: Final = "mien-run"
-RUN_VERSION: Final = 1
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP: Final = 0.03
 """Share of the run in which the learning rate rises."""
@@ -84,6 +85,8 @@ class TrainConfig:
     """Frame sets a step and process: twice as many eye crops, as many mouth crops."""
     balancer: str = "equal"
     """Name in balancing.BALANCER_NAMES."""
+    start_from: Path | None = None
+    """Run folder of a finished training whose averaged weights this run begins with; None begins anew."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
     held_out: float = 0.1
@@ -135,7 +138,7 @@ class TrainConfig:
 
     def essence(self) -> dict[str, Any]:
         """What decides the weights, as JSON values: not where files lie, not how the work is spread over threads."""
-        aside = {"data", "out", "workers", "threads", "device", "resume"}
+        aside = {"data", "out", "start_from", "workers", "threads", "device", "resume"}
         aside |= {"checkpoint_s", "checkpoint_steps", "judgements"}
         kept = {name: value for name, value in asdict(self).items() if name not in aside}
         return dict(json.loads(json.dumps(kept, default=str)))
@@ -195,6 +198,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
                 check_digest(entry)
         torch.manual_seed(config.seed)
         network = ExpressionNetwork(config.eye, config.mouth, PRECISIONS[config.precision]).to(place.device)
+        parent = None if config.start_from is None else load_finished(config.start_from, network)
         # twice as fast as rows of pixels for convolutions on a CPU; torch has no type for this argument
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).eval()
@@ -204,6 +208,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
             entries, config.batch, config.augmentation, seed=config.seed, rank=place.rank, ranks=place.ranks
         )
         essence = config.essence() | {"ranks": place.ranks, "data_sha256": data_digest(entries)}
+        essence |= {"start_from": parent and parent["result"]["weights_sha256"]}
         state = RunState(essence, network, average, optimiser, balancer)
         start = Progress()
         if config.resume and (config.out / CHECKPOINT_FILE).exists():
@@ -262,7 +267,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
             weights_sha256=hashlib.sha256(weights).hexdigest(),
         )
         write_file(config.out / WEIGHTS_FILE, weights)
-        write_file(config.out / RECORD_FILE, _record(config, essence, entries, unseen, result))
+        write_file(config.out / RECORD_FILE, _record(config, essence, entries, unseen, result, parent=parent))
         return result
 
 
@@ -272,8 +277,11 @@ def _record(
     entries: Sequence[ShardEntry],
     unseen: Sequence[ShardEntry],
     result: TrainResult,
+    *,
+    parent: Mapping[str, Any] | None,
 ) -> bytes:
-    """training.json: what stands next to the weights."""
+    """training.json: what stands next to the weights. Wearers that the run it began with was trained on count as trained on."""
+    seen_before = set(parent["data"]["trained_wearers"]) if parent else set[str]()
     record = {
         "format": RUN_FORMAT,
         "version": RUN_VERSION,
@@ -282,13 +290,14 @@ def _record(
             "sha256": data_digest(entries),
             "shards": len(entries),
             "frame_sets": sum(entry.frames for entry in entries),
-            "trained_wearers": sorted({entry.wearer for entry in entries}),
+            "trained_wearers": sorted({entry.wearer for entry in entries} | seen_before),
             "held_out_wearers": sorted({entry.wearer for entry in unseen}),
             "held_out_sha256": data_digest(unseen),
             "values_mean_E": [round(float(value), 5) for value in values_mean(entries)],
             "render_config": dataset_config(config.data),
         },
         "result": asdict(result),
+        "parent": parent,
         "code_revision": code_revision(),
         "torch": torch.__version__,
     }

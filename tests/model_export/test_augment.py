@@ -72,3 +72,11 @@ def test_the_crop_given_is_left_alone() -> None:
 def test_shares_outside_their_range_are_refused() -> None:
     with pytest.raises(ValueError, match="Shares"):
         AugmentConfig(spoiled=1.5)
+
+
+def test_half_the_augmentation_spoils_as_many_crops() -> None:
+    full = AugmentConfig()
+    half = full.scaled(0.5)
+    assert (half.shift, half.rotation_deg) == (full.shift / 2, full.rotation_deg / 2)
+    assert half.spoiled == full.spoiled
+    assert full.scaled(1.0) == full
