@@ -51,14 +51,14 @@ class FitConfig:
     """Held-out repetitions are looked at every so many steps."""
     stop_early: bool = True
     """Whether held-out repetitions say when to stop; else the last step is taken."""
-    pull: float = 20.0
+    pull: float = 10.0
     """How strongly what is added is drawn back to nothing at the last step."""
     relaxation: float = 100.0
     """How many times stronger the pull is at the first step."""
     corner: float = 0.2
     """Error above which Huber's loss grows linearly."""
-    ranking: float = 0.1
-    """Weight of the ranking term; 0 leaves it out."""
+    ranking: float = 0.0
+    """Weight of the ranking term; 0 leaves it out: what it is worth has not been measured yet."""
     adapter: bool = True
     """Whether the adapter is fitted too, or the linear layer alone."""
 
