@@ -5,5 +5,6 @@ from service.client.http import post_expressions
 from service.client.images import encode_frame_set
 from service.client.session import Counts
 from service.client.synchronous import Client
+from service.wire_messages import CalibrationTold, GivenConsent
 
-__all__ = ["AsyncClient", "Client", "Counts", "encode_frame_set", "post_expressions"]
+__all__ = ["AsyncClient", "CalibrationTold", "Client", "Counts", "GivenConsent", "encode_frame_set", "post_expressions"]

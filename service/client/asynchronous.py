@@ -19,7 +19,18 @@ from websockets.typing import Subprotocol
 from model_export.contract.frames import Camera, FrameSet
 from service.client.session import Counts, Session, pauses_s, reason_of
 from service.errors import ClientError, UnansweredError, UnreachableError, WireError
-from service.wire import CameraPlacement, Closing, Configure, Configured, FrameMessage, Hello, Reply
+from service.wire import (
+    Calibrate,
+    CalibrationTold,
+    CameraPlacement,
+    Closing,
+    Configure,
+    Configured,
+    FrameMessage,
+    GivenConsent,
+    Hello,
+    Reply,
+)
 
 Answer = Reply | WireError
 
@@ -56,6 +67,7 @@ class AsyncClient:
         self._reader: asyncio.Task[None] | None = None
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._configuring: asyncio.Future[Configured] | None = None
+        self._starting: asyncio.Future[None] | None = None
         self._answers: deque[Answer] = deque(maxlen=UNREAD_ANSWERS)
         self._news = asyncio.Event()
         self._end: ClientError | None = None
@@ -164,6 +176,39 @@ class AsyncClient:
             raise _unanswered(None, reason_of(error)) from None
         finally:
             self._configuring = None
+
+    async def calibrate(
+        self, do: str = "start", *, cue: str | None = None, consent: GivenConsent | None = None, timeout_s: float = 5.0
+    ) -> None:
+        """Starts a calibration of this wearer, or wishes something of the one that runs: "skip", "redo" a `cue`, "cancel".
+
+        Frame sets have to be sent all the while; next_event() tells how it goes. Raises WireError for a start that is refused;
+        the refusal of another wish comes as an answer.
+        """
+        if self._socket is None:
+            raise _unanswered(None, "no connection")
+        started = self._starting = asyncio.get_running_loop().create_future() if do == "start" else None
+        try:
+            await self._socket.send(self._session.calibrate(Calibrate(do, cue, consent)))
+            if started is not None:
+                await asyncio.wait_for(started, timeout_s)
+        except (TimeoutError, ConnectionClosed) as error:
+            raise _unanswered(None, reason_of(error)) from None
+        finally:
+            self._starting = None
+
+    async def next_event(self, timeout_s: float | None = None) -> CalibrationTold:
+        """The next event of the calibration; raises UnansweredError when none comes in time, or no calibration runs any more."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._session.told:
+                    if not self._session.calibrating:
+                        raise _no_event("no calibration that runs")
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise _no_event(f"none after {timeout_s:g} s") from None
+        return self._session.told.popleft()
 
     async def close(self) -> None:
         """Says goodbye and stops reconnecting; harmless when done twice."""
@@ -275,6 +320,9 @@ class AsyncClient:
             future = self._asked.get(sequence) if self._asked and sequence is not None else None
             if future is not None and not future.done():
                 future.set_result(message)
+            elif sequence is None and self._starting is not None and isinstance(message, WireError):
+                if not self._starting.done():
+                    self._starting.set_exception(message)
             elif sequence is None and self._configuring is not None and isinstance(message, WireError):
                 if not self._configuring.done():
                     self._configuring.set_exception(message)
@@ -286,6 +334,10 @@ class AsyncClient:
                 self._news.set()
         elif isinstance(message, Configured) and self._configuring is not None and not self._configuring.done():
             self._configuring.set_result(message)
+        elif isinstance(message, CalibrationTold):
+            if self._starting is not None and not self._starting.done():
+                self._starting.set_result(None)
+            self._news.set()
 
     def _fail_waiting(self, found: str) -> None:
         for sequence, future in self._asked.items():
@@ -293,6 +345,9 @@ class AsyncClient:
                 future.set_exception(_unanswered(sequence, found))
         if self._configuring is not None and not self._configuring.done():
             self._configuring.set_exception(_unanswered(None, found))
+        if self._starting is not None and not self._starting.done():
+            self._starting.set_exception(_unanswered(None, found))
+        self._session.calibrating = False
         self._news.set()
 
 
@@ -301,3 +356,7 @@ def _unanswered(sequence: int | None, found: str) -> UnansweredError:
     return UnansweredError(
         f"An answer to {which} should come.", found, "The service may be busy with newer frame sets, or gone."
     )
+
+
+def _no_event(found: str) -> UnansweredError:
+    return UnansweredError("An event of a calibration should come.", found, "Start one with calibrate().")

@@ -4,6 +4,7 @@ A session lives as long as its client; connections come and go beneath it.
 """
 
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from service.errors import UnreachableError, WireError
 from service.wire import (
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
+    Calibrate,
     CalibrationTold,
     CameraPlacement,
     Closing,
@@ -25,6 +27,7 @@ from service.wire import (
     Hello,
     Reply,
     decode_reply,
+    encode_calibrate,
     encode_configure,
     encode_frames,
     encode_frames_json,
@@ -34,6 +37,8 @@ from service.wire import (
 _SUBPROTOCOLS: Final = {"bin": SUBPROTOCOL_BINARY, "json": SUBPROTOCOL_JSON}
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
+UNREAD_EVENTS: Final = 256
+"""Events of a calibration that wait to be fetched; the oldest go first."""
 
 
 @dataclass(slots=True)
@@ -82,6 +87,10 @@ class Session:
         """Of the newest connection; its head version follows Configured and the replies."""
         self.closing: Closing | None = None
         """Why the service closed the newest connection, where it said so."""
+        self.told: deque[CalibrationTold] = deque(maxlen=UNREAD_EVENTS)
+        """Events of the calibration that nobody has fetched yet."""
+        self.calibrating = False
+        """Whether a calibration runs, as far as the service has told."""
         self._jpeg_quality = jpeg_quality
         self._drops_before = 0
 
@@ -104,6 +113,12 @@ class Session:
         elif isinstance(message, Hello):
             self.hello = message
             self._drops_before = self.counts.dropped  # the service counts anew for each connection
+            self.calibrating = False  # it ended with the connection before
+        elif isinstance(message, CalibrationTold):
+            self.calibrating = message.event != "ended"
+            if message.event == "gauge" and self.told and self.told[-1].event == "gauge":
+                self.told.pop()  # the newest is all that a gauge shows
+            self.told.append(message)
         elif isinstance(message, Closing):
             self.closing = message
         return message
@@ -117,6 +132,11 @@ class Session:
         rig = self.wish.rig if wish.rig is None else {**(self.wish.rig or {}), **wish.rig}
         self.wish = Configure(self.wish.wearer if wish.wearer is None else wish.wearer, rig)
         return encode_configure(wish)
+
+    @staticmethod
+    def calibrate(wish: Calibrate) -> str:
+        """The message of a wish about a calibration; it is not repeated on later connections."""
+        return encode_calibrate(wish)
 
     def unreachable(self, found: str) -> UnreachableError:
         """The error that says who should be at the URL."""

@@ -16,7 +16,18 @@ from websockets.typing import Subprotocol
 from model_export.contract.frames import Camera, FrameSet
 from service.client.session import Counts, Session, pauses_s, reason_of
 from service.errors import ClientError, UnansweredError, UnreachableError, WireError
-from service.wire import CalibrationTold, CameraPlacement, Closing, Configure, Configured, FrameMessage, Hello, Reply
+from service.wire import (
+    Calibrate,
+    CalibrationTold,
+    CameraPlacement,
+    Closing,
+    Configure,
+    Configured,
+    FrameMessage,
+    GivenConsent,
+    Hello,
+    Reply,
+)
 
 HANDSHAKE_S = 5.0
 
@@ -148,6 +159,43 @@ class Client:
             if isinstance(answer, Reply | WireError):
                 self._keep(answer)
 
+    def calibrate(
+        self, do: str = "start", *, cue: str | None = None, consent: GivenConsent | None = None, timeout_s: float = 5.0
+    ) -> None:
+        """Starts a calibration of this wearer, or wishes something of the one that runs: "skip", "redo" a `cue`, "cancel".
+
+        Frame sets have to be sent all the while; events() tells how it goes. Raises WireError for a start that is refused;
+        the refusal of another wish comes as an answer.
+        """
+        socket = self._connected_socket()
+        if socket is None:
+            raise _unanswered("no connection")
+        try:
+            socket.send(self._session.calibrate(Calibrate(do, cue, consent)))
+        except ConnectionClosed as error:
+            self._lose(error)
+            raise _unanswered(reason_of(error)) from None
+        give_up_s = time.monotonic() + timeout_s
+        while do == "start":
+            answer = self._read(give_up_s)
+            if isinstance(answer, CalibrationTold):
+                return
+            if isinstance(answer, WireError) and answer.sequence is None:
+                raise answer
+            if isinstance(answer, Reply | WireError):
+                self._keep(answer)
+
+    def events(self) -> list[CalibrationTold]:
+        """What the calibration told since the last call, as far as it was read along with answers; never waits."""
+        told = list(self._session.told)
+        self._session.told.clear()
+        return told
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether a calibration runs, as far as the last call could tell."""
+        return self._session.calibrating
+
     def close(self) -> None:
         """Says goodbye and stops reconnecting; harmless when done twice."""
         self._closed = True
@@ -244,6 +292,7 @@ class Client:
     def _lose(self, error: ConnectionClosed) -> None:
         del error
         self._socket = None
+        self._session.calibrating = False
         self._next_attempt_s = time.monotonic() + next(self._pauses)
 
     def _keep(self, answer: Reply | WireError) -> None:

@@ -14,11 +14,13 @@ from service.wire import (
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
     Calibrate,
+    CalibrationTold,
     Configure,
     Configured,
     FrameMessage,
     Hello,
     decode_frames,
+    encode_calibration,
     encode_configured,
     encode_error,
     encode_hello,
@@ -39,6 +41,9 @@ class RecordingService:
     """Whether it closes each connection after its greeting."""
     url: str = ""
     messages: list[FrameMessage | Configure] = field(default_factory=list)
+    wishes: list[Calibrate] = field(default_factory=list)
+    script: tuple[CalibrationTold, ...] = ()
+    """What it tells of a calibration after its start."""
     connections: int = 0
 
     def answer(self, connection: ServerConnection) -> None:
@@ -60,6 +65,7 @@ class RecordingService:
             connection.send(encode_error(error))
             return
         if isinstance(message, Calibrate):
+            self._calibrate(connection, message)
             return
         self.messages.append(message)
         if self.behave(connection, message):
@@ -70,6 +76,21 @@ class RecordingService:
             connection.send(encode_reply(a_reply(message.sequence)))
         else:
             connection.send(encode_reply_json(a_reply(message.sequence)))
+
+    def _calibrate(self, connection: ServerConnection, wish: Calibrate) -> None:
+        """Starts where there is a consent; shows three values of a gauge for a skip; ends for a cancel."""
+        self.wishes.append(wish)
+        if wish.do == "start" and wish.consent is None:
+            connection.send(encode_error(WireError("consent", "A consent.", "none", "Send it.")))
+        elif wish.do == "start":
+            connection.send(encode_reply(a_reply(77)))
+            for told in (CalibrationTold("starting", {"wearer": "ada"}), *self.script):
+                connection.send(encode_calibration(told))
+        elif wish.do == "skip":
+            for value in (0.1, 0.4, 0.7):
+                connection.send(encode_calibration(CalibrationTold("gauge", {"cue": "smile", "value": value})))
+        elif wish.do == "cancel":
+            connection.send(encode_calibration(CalibrationTold("ended", {"outcome": "cancelled"})))
 
 
 @contextmanager

@@ -59,6 +59,7 @@ from tests.service.documents import (
     unpacked,
     words_of,
 )
+from tests.service.recording_service import RecordingService, recording
 from tests.service.test_stream import BINARY, JSON, read_text
 from tests.service.wire_material import jpeg_of, smooth_image
 
@@ -268,12 +269,26 @@ def test_the_curl_examples_are_answered(service: RunningService, tmp_path: Path)
 
 
 def test_the_python_example_runs_on_websockets_alone(service: RunningService, tmp_path: Path) -> None:
-    (code,) = blocks(PROTOCOL, "python")
+    _, code = blocks(PROTOCOL, "python")
     lines = run_python(service, code, tmp_path).splitlines()
     assert [line.split()[:2] for line in lines] == [[str(sequence), "1"] for sequence in range(10)]
     assert all(0 <= float(line.split()[3]) <= 1 for line in lines)
     imports = set(re.findall(r"^(?:import|from) ([a-z]+)", code, re.MULTILINE))
     assert imports == {"json", "struct", "time", "websockets"}
+
+
+def test_the_calibration_example_goes_on_until_the_report() -> None:
+    cue = {"cue": "smile", "prompt": "Smile."}
+    told = (("cue", cue), ("refused", {**cue, "reason": "Too weak."}), ("report", {"head_version": 4}))
+    script = tuple(CalibrationTold(event, fields) for event, fields in told)
+    with recording(RecordingService(script=script)) as service:
+        code = blocks(PROTOCOL, "python")[0].replace("ws://127.0.0.1:8000/v1/stream", service.url)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Smile.", "Too weak.", "better: 4"]
+    assert [wish.do for wish in service.wishes] == ["start", "cancel"]
 
 
 def test_the_readmes_python_example_runs(service: RunningService, tmp_path: Path) -> None:
