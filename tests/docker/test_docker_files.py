@@ -1,9 +1,13 @@
 """The container files agree with the package that they start, and give nothing away. Building them is in docs/docker.md."""
 
+import platform
 import re
 import shlex
+import sys
 import tomllib
 from dataclasses import fields
+from importlib.metadata import files
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -47,10 +51,40 @@ def test_the_services_environment_is_settings_that_exist(name: str) -> None:
     assert settings.provider == ("cuda" if name == "service-gpu" else "cpu")
 
 
+@pytest.mark.parametrize("name", ["service", "service-gpu"])
+def test_names_of_ones_own_do_not_shut_the_sample_headset_out(name: str) -> None:
+    hosts = COMPOSE["services"][name]["environment"]["MIEN_ALLOWED_HOSTS"].replace(
+        "${MIEN_ALLOWED_HOSTS:-}", "lab.example"
+    )
+    assert from_environment({"MIEN_ALLOWED_HOSTS": hosts}).answered_hosts >= {name, "lab.example"}
+
+
+@pytest.mark.parametrize("name", ["service", "service-gpu"])
+def test_profiles_outlive_the_container_in_a_folder_of_the_images_user(name: str) -> None:
+    container = COMPOSE["services"][name]
+    (mount,) = container["volumes"]
+    volume, _, folder = mount.partition(":")
+    assert volume in COMPOSE["volumes"]
+    assert PurePosixPath(container["environment"]["MIEN_PROFILES"]).parent == PurePosixPath(folder)
+    (made,) = (command for command in _instructions("RUN") if command.startswith("install"))
+    user, _, group = _instructions("USER")[0].partition(":")
+    assert made == f"install -d -o {user} -g {group} -m 700 {folder}"
+
+
 def test_the_gpu_service_starts_only_when_asked_for() -> None:
     assert COMPOSE["services"]["service-gpu"]["profiles"] == ["gpu"]
     assert COMPOSE["services"]["service-gpu"]["build"]["args"]["GPU"] == "1"
-    assert "GPU" in {argument.partition("=")[0] for argument in _instructions("ARG")}
+    assert "GPU=0" in _instructions("ARG")
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="onnxruntime-gpu is for Linux on x86-64"
+)
+def test_what_the_cpu_image_leaves_out_is_there_to_leave_out() -> None:
+    left_out = re.findall(r"onnxruntime/capi/(\S+\.so)", DOCKERFILE)
+    assert len(left_out) == 2
+    installed = {file.name for file in files("onnxruntime-gpu") or ()}
+    assert set(left_out) <= installed
 
 
 def test_the_headset_waits_for_the_service_and_its_command_is_one() -> None:
@@ -60,6 +94,8 @@ def test_the_headset_waits_for_the_service_and_its_command_is_one() -> None:
     assert name == "stream"
     options = stream.make_context("stream", arguments).params
     assert options["loop"] is True
+    assert headset["image"] == COMPOSE["services"]["service"]["image"]
+    assert headset["pull_policy"] == "never"
     assert options["url"] == "ws://service:8000/v1/stream"
     assert f'ln -s "$take" {options["source"]}' in DOCKERFILE
 
@@ -70,8 +106,16 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert DOCKERFILE.index("USER") < DOCKERFILE.index("ENTRYPOINT")
 
 
+def _environment() -> dict[str, str]:
+    return dict(part.split("=", 1) for part in shlex.split(" ".join(_instructions("ENV"))))
+
+
+def test_the_runtime_reports_to_nobody() -> None:
+    assert _environment()["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_the_image_listens_where_it_says() -> None:
-    environment = dict(part.split("=", 1) for part in shlex.split(" ".join(_instructions("ENV"))))
+    environment = _environment()
     settings = from_environment({key: value for key, value in environment.items() if key in SETTINGS})
     assert settings.host == "0.0.0.0"  # noqa: S104 - inside the container; compose binds it to this machine
     assert [str(settings.port)] == _instructions("EXPOSE")
