@@ -12,14 +12,20 @@ Input and output are bound once to arrays that live as long as the runtime: 8 us
 
 import ctypes
 import logging
+import os
 import sys
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# onnxruntime's own builds send usage events to their maker and leave a device identifier on the disk (seen with 1.31.1), unless
+# this is set before they are loaded. mien promises that nothing leaves the machine; whoever wants otherwise sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from model_export.contract.bundle import GOLDEN_TOLERANCE, Bundle

@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     heads = Heads(bundle.head)
     engine = Engine(runtime, heads)
     wearers = Wearers(None if settings.profiles is None else Profiles(settings.profiles), heads)
-    metrics = Metrics(bundle.name, bundle.digest, runtime.provider, lambda: engine.drops)
+    metrics = Metrics(bundle.name, bundle.digest, lambda: runtime.provider, lambda: engine.drops)
     streams = Streams(engine, wearers, settings, metrics, bundle)
     routes: list[BaseRoute] = [WebSocketRoute("/v1/stream", streams, name="stream")]
     if settings.watch:
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine.stop()
 
     app = routed_app(routes, lifespan=lifespan)
-    app.state.parts = Parts(settings, bundle, engine, metrics, streams, wearers, runtime.provider)
+    app.state.parts = Parts(settings, bundle, engine, metrics, streams, wearers, runtime)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(
         AccessMiddleware, answered_hosts=settings.answered_hosts, allowed_origins=settings.allowed_origins

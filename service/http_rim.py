@@ -269,7 +269,7 @@ async def bundle(request: Request) -> BundleBody:
             )
             for camera in Camera
         },
-        provider=parts.provider,
+        provider=parts.runtime.provider,
         training=dict(parts.bundle.training),
     )
 

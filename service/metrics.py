@@ -6,6 +6,7 @@ event loop, so plain integers do (1.5 us a frame set, measured), and prometheus_
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -27,8 +28,12 @@ _LABELS: Final = frozenset((*ErrorCode, _OTHER))
 class Metrics(Collector):
     """Counts of one service process; every method runs on its event loop."""
 
-    def __init__(self, bundle_name: str, bundle_digest: str, provider: str, drops: Callable[[], int]) -> None:
-        self._info = {"bundle": bundle_name, "digest": bundle_digest, "provider": provider}
+    def __init__(
+        self, bundle_name: str, bundle_digest: str, provider: Callable[[], str], drops: Callable[[], int]
+    ) -> None:
+        """`provider` tells what runs the backbones now: a GPU that fails at work is replaced by the CPU."""
+        self._info = {"bundle": bundle_name, "digest": bundle_digest, "version": version("mien-expression-units")}
+        self._provider = provider
         self._drops = drops
         self._stage_counts = tuple([0] * (len(STAGE_BOUNDS_US) + 1) for _ in STAGES)
         self._stage_sums_us = [0] * len(STAGES)
@@ -76,7 +81,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The counts as metric families; called by the registry."""
-        yield InfoMetricFamily("mien_service", "What is served.", self._info)
+        yield InfoMetricFamily("mien_service", "What is served.", {**self._info, "provider": self._provider()})
         yield GaugeMetricFamily("mien_connections", "Headsets connected now.", self.connections)
         yield CounterMetricFamily("mien_connections_opened", "Headsets that connected.", self.connections_total)
         yield CounterMetricFamily(

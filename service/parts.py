@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from model_export.contract import Bundle
+from model_export.runtime import Runtime
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
@@ -20,7 +21,6 @@ class Parts:
     metrics: Metrics
     streams: Streams
     wearers: Wearers
-    provider: str
-    """What runs the backbones: the provider that is active, not the one that was asked for."""
+    runtime: Runtime
     one_shots: int = 0
     """Single frame sets of HTTP that are under way."""

@@ -139,7 +139,9 @@ class Server(uvicorn.Server):
 
     def _log_started_message(self, listeners: Any) -> None:
         host, port = listeners[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
+        # a service that listens everywhere is reached by this machine's own name; the wildcard is refused as a Host
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+        shown = f"[{own}]" if ":" in own else own
         logging.getLogger("mien.serve").info(
             "listening url=http://%s:%d stream=ws://%s:%d/v1/stream", shown, port, shown, port
         )

@@ -1,6 +1,9 @@
 """The runtime: golden vectors, graph ports, providers, and a GPU that fails at work."""
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,3 +242,20 @@ def test_a_real_gpu_agrees_with_the_golden_vectors(tmp_path: Path, provider: str
         pytest.skip(f"{provider}: {error.found}")
     runtime.eye_crops_BHW[:] = bundle.golden.eye_pixels_BHW[:2]
     np.testing.assert_allclose(runtime.run_eyes(Eyes.BOTH), bundle.golden.eye_features_BF[:2], atol=GPU_TOLERANCE)
+
+
+def test_nothing_is_reported_to_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+    """Its telemetry leaves an identifier and an event database behind, which is how it is seen here."""
+    code = (
+        "import pathlib, sys\n"
+        "from model_export.contract import read_bundle\n"
+        "from model_export.runtime import Runtime\n"
+        "Runtime(read_bundle(pathlib.Path(sys.argv[1])))"
+    )
+    make_bundle(tmp_path / "bundle")
+    home_folder = tmp_path / "home"
+    home_folder.mkdir()
+    home = {"HOME": str(home_folder), "XDG_CACHE_HOME": str(home_folder / "cache"), "TMPDIR": str(home_folder)}
+    kept = {name: text for name, text in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "bundle")], env=kept | home, check=True, timeout=60)
+    assert not list(home_folder.rglob("*"))

@@ -1,4 +1,5 @@
 import time
+from importlib.metadata import version
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,7 +14,7 @@ def samples_of(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]]
 
 
 def make_metrics(drops: int = 0) -> Metrics:
-    return Metrics("test", "ab" * 32, "cpu", lambda: drops)
+    return Metrics("test", "ab" * 32, lambda: "cpu", lambda: drops)
 
 
 def test_counts_are_given_in_prometheus_format() -> None:
@@ -27,7 +28,8 @@ def test_counts_are_given_in_prometheus_format() -> None:
     assert samples["mien_drops_total", ()] == 7
     assert samples["mien_errors_total", (("code", "jpeg"),)] == 2
     assert samples["mien_errors_total", (("code", "magic"),)] == 0
-    assert samples["mien_service_info", (("bundle", "test"), ("digest", "ab" * 32), ("provider", "cpu"))] == 1
+    info = {"bundle": "test", "digest": "ab" * 32, "version": version("mien-expression-units"), "provider": "cpu"}
+    assert samples["mien_service_info", tuple(sorted(info.items()))] == 1
 
 
 def test_stage_histograms_hold_each_reply_once() -> None:
