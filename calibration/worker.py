@@ -59,7 +59,7 @@ class Worker(Generic[FrameSource]):
     """One worker process with its two threads. Methods may be called from any thread and never wait, `stop` excepted.
 
     `crops_of` turns what was offered into crops, on the sender thread; None leaves it out. `on_event` is called on the reader
-    thread; `on_head` before it with the head of each better fit.
+    thread; `on_head` before it with the head of each better fit, `on_gauge` with how much of the asked movement is made now.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Worker(Generic[FrameSource]):
         crops_of: Callable[[FrameSource], CropSet | None],
         on_event: Callable[[Event], None],
         on_head: Callable[[int, Head], None],
+        on_gauge: Callable[[float], None] | None = None,
     ) -> None:
         self.drops = 0
         """Frame sets that did not reach the worker because it was slow."""
@@ -78,6 +79,7 @@ class Worker(Generic[FrameSource]):
         self._crops_of = crops_of
         self._on_event = on_event
         self._on_head = on_head
+        self._on_gauge = on_gauge
         self._queue: deque[_Waiting[FrameSource]] = deque()
         self._frames: deque[_Waiting[FrameSource]] = deque()
         self._bell = threading.Condition()
@@ -220,6 +222,10 @@ class Worker(Generic[FrameSource]):
                 return Fitted(now_ns, fields["fit"], fields["better"], fields["report"])
             case "failed":
                 return Failed(now_ns, fields["fit"], fields["reason"])
+            case "gauge":
+                if self._on_gauge is not None:
+                    self._on_gauge(fields["value"])
+                return None
             case "lost":
                 for recording in fields["recordings"]:
                     self._kept.pop(recording, None)

@@ -8,6 +8,7 @@ To the worker (bytes in brackets)
     fit {fit, recordings: {cue: recording}} [the head in use, none for the universal one]
 From the worker
     ready {}        judged {recording, refusal, take}       fitted {fit, better, report} [the head]     failed {fit, reason}
+    gauge {recording, value} (at most 15 a second, while it is recorded)
     lost {recordings} (of a restore, those that could not be read)
 
 Versions: none. Both ends are always of one installation.

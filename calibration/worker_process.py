@@ -50,6 +50,16 @@ class Learner(Protocol):
         """A head from one take for each cue. `current` None: from the universal head."""
 
 
+class LiveGauge(Protocol):
+    """What shows the wearer their own movement; the real one is calibration.live_gauge."""
+
+    def begin(self, cue: str, rest: Take | None) -> None:
+        """A recording begins; `rest`: the accepted rest, None while there is none."""
+
+    def update(self, images: Mapping[Camera, bytes]) -> float | None:
+        """How much of the asked movement a frame set shows, 0 to 1; None where nothing is to be told."""
+
+
 @dataclass(slots=True)
 class _Recording:
     cue: str
@@ -77,8 +87,9 @@ class _Recording:
 class Desk:
     """What the worker does with each message; one thread."""
 
-    def __init__(self, learner: Learner, keep: "Keep | None" = None) -> None:
+    def __init__(self, learner: Learner, keep: "Keep | None" = None, gauge: LiveGauge | None = None) -> None:
         self._learner = learner
+        self._gauge = gauge
         self._keep = keep
         self._running: tuple[int, _Recording] | None = None
         self._takes: dict[int, Take] = {}
@@ -89,9 +100,11 @@ class Desk:
         match message.kind:
             case "frames":
                 if self._running is not None:
-                    self._running[1].add(*images_of(message))
+                    return self._add(*self._running, *images_of(message))
             case "begin":
                 self._running = (int(fields["recording"]), _Recording(str(fields["cue"])))
+                if self._gauge is not None:
+                    self._gauge.begin(str(fields["cue"]), self._rest())
             case "discard":
                 self._takes.pop(int(fields["recording"]), None)
                 if self._running is not None and self._running[0] == fields["recording"]:
@@ -108,6 +121,15 @@ class Desk:
                 raise ValueError(f"A message should be of a known kind. Found {other!r}.")
         return None
 
+    def _add(self, number: int, recording: _Recording, t_ns: int, images: dict[Camera, bytes]) -> WorkerMessage | None:
+        recording.add(t_ns, images)
+        value = None if self._gauge is None else self._gauge.update(images)
+        return None if value is None else WorkerMessage("gauge", {"recording": number, "value": value})
+
+    def _rest(self) -> Take | None:
+        rests = [one for one in self._takes.values() if one.cue == "rest"]
+        return rests[-1] if rests else None
+
     def _judge(self, recording: int) -> WorkerMessage | None:
         if self._running is None or self._running[0] != recording:
             return None
@@ -116,9 +138,8 @@ class Desk:
             return _judged(
                 recording, "A recording should hold frames. Found none. Look whether the cameras send.", None
             )
-        rests = [one for one in self._takes.values() if one.cue == "rest"]
         try:
-            refusal = self._learner.judge(take, rests[-1] if rests else None)
+            refusal = self._learner.judge(take, self._rest())
             number = self._keep.add(take) if refusal is None and self._keep is not None else None
         except (CalibrationError, ContractError) as error:
             return _judged(recording, str(error), None)
@@ -203,9 +224,10 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(19)
     from calibration.learner import MovementLearner
+    from calibration.live_gauge import MovementGauge
 
     keep = None if options.profiles is None else Keep(Profiles(options.profiles), options.wearer)
-    serve(Desk(MovementLearner(options.bundle), keep), *pipes)
+    serve(Desk(MovementLearner(options.bundle), keep, MovementGauge()), *pipes)
 
 
 if __name__ == "__main__":

@@ -102,10 +102,14 @@ class Calibration:
         self._profiles = profiles
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[happens.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[happens.Event | None] = asyncio.Queue()
+        """None: the gauge moved."""
+        self._gauge: float | None = None
+        """What the gauge shows and the client was not told yet."""
+        self._cue = ""
         self._session = Session(calibrations.session)
         self._heads: dict[int, Head] = {}
-        self._worker: Worker[_Offered] = Worker(config, crops_of, self._hear, self._heads.__setitem__)
+        self._worker: Worker[_Offered] = Worker(config, crops_of, self._hear, self._heads.__setitem__, self._hear_gauge)
         self._recording = False
         self._last_frame_ns = time.monotonic_ns()
         self._lost = False
@@ -142,7 +146,11 @@ class Calibration:
             else:
                 self._events.put_nowait(happens.Cancelled(time.monotonic_ns()))
             while not self.over:
-                for wish in self._session.handle(await self._next()):
+                event = await self._next()
+                if event is None:
+                    await self._tell_gauge()
+                    continue
+                for wish in self._session.handle(event):
                     await self._do(wish)
         finally:
             self._recording = False
@@ -154,8 +162,24 @@ class Calibration:
         # On the worker's reader thread.
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def _next(self) -> happens.Event:
-        """What happens next; time passing is something, too."""
+    def _hear_gauge(self, value: float) -> None:
+        # On the worker's reader thread.
+        self._loop.call_soon_threadsafe(self._show, value)
+
+    def _show(self, value: float) -> None:
+        # A client that reads slowly is told the newest value, not all of them.
+        if self._recording:
+            if self._gauge is None:
+                self._events.put_nowait(None)
+            self._gauge = value
+
+    async def _tell_gauge(self) -> None:
+        value, self._gauge = self._gauge, None
+        if value is not None and self._recording:
+            await self._tell({"event": "gauge", "cue": self._cue, "value": round(value, 3)})
+
+    async def _next(self) -> happens.Event | None:
+        """What happens next; time passing is something, too. None: the gauge moved."""
         while True:
             try:
                 async with asyncio.timeout(self._rest_s()):
@@ -177,7 +201,7 @@ class Calibration:
         match wish:
             case happens.BeginRecording(recording=recording, cue=cue):
                 self._worker.begin(recording, cue)
-                self._recording = True
+                self._recording, self._cue = True, cue
             case happens.EndRecording(recording=recording):
                 self._recording = False
                 self._worker.end(recording)

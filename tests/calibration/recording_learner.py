@@ -11,7 +11,7 @@ from pathlib import Path
 from calibration.errors import CalibrationError
 from calibration.profiles import Profiles
 from calibration.worker_process import Desk, Keep, Learnt, own_pipes, serve
-from model_export.contract import Head, Take
+from model_export.contract import Camera, Head, Take
 from tests.bundles import make_head
 
 
@@ -40,6 +40,21 @@ class RecordingLearner:
         return Learnt(replace(head, report={"from": head.head_version}), "smile" in takes, report)
 
 
+class CountingGauge:
+    """Rises by a tenth with each frame set, once there is a rest."""
+
+    def __init__(self) -> None:
+        self._rest: Take | None = None
+        self._frames = 0
+
+    def begin(self, cue: str, rest: Take | None) -> None:  # noqa: ARG002 - as LiveGauge has it
+        self._rest, self._frames = rest, 0
+
+    def update(self, images: Mapping[Camera, bytes]) -> float | None:  # noqa: ARG002 - as LiveGauge has it
+        self._frames += 1
+        return None if self._rest is None else min(1.0, self._frames / 10)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
@@ -47,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     pipes = own_pipes()
     keep = None if options.profiles is None else Keep(Profiles(options.profiles), "ada")
-    serve(Desk(RecordingLearner(options.folder), keep), *pipes)
+    serve(Desk(RecordingLearner(options.folder), keep, CountingGauge()), *pipes)
 
 
 if __name__ == "__main__":

@@ -39,13 +39,14 @@ class Bench:
 
     events: "queue.SimpleQueue[Event]" = field(default_factory=queue.SimpleQueue)
     heads: dict[int, Head] = field(default_factory=dict)
+    gauges: list[float] = field(default_factory=list)
     worker: Worker[CropSet] = field(init=False)
 
     def start(
         self, *command: str, crops_of: Callable[[CropSet], CropSet | None] = lambda one: one, most: int = 64
     ) -> None:
         config = WorkerConfig((sys.executable, *command), most_waiting=most)
-        self.worker = Worker(config, crops_of, self.events.put, self.heads.__setitem__)
+        self.worker = Worker(config, crops_of, self.events.put, self.heads.__setitem__, self.gauges.append)
         self.worker.start()
 
     def record(self, recording: int, cue: str, frames: int = 5, *cameras: Camera) -> None:
@@ -100,6 +101,14 @@ def test_takes_are_recorded_judged_and_fitted(recorder: Bench) -> None:
     assert (fitted.fit, fitted.better) == (1, True)
     assert fitted.report == {"rest": [5, ["left_eye", "mouth", "right_eye"]], "smile": fitted.report["smile"]}
     assert recorder.heads[1].report == {"from": 0}
+
+
+def test_the_gauge_is_told_while_a_recording_runs_and_a_rest_is_known(recorder: Bench) -> None:
+    recorder.judged(1, "rest")
+    assert recorder.gauges == []
+    recorder.worker.offer(crop_set(0))  # between recordings
+    recorder.judged(2, "smile")
+    assert recorder.gauges == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 def test_the_head_in_use_is_fitted_from_and_kept_where_nothing_is_better(recorder: Bench) -> None:

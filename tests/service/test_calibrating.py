@@ -134,6 +134,9 @@ async def test_from_consent_to_a_live_head(calibrations: Calibrations, store: Pr
     assert [told["again"] for told in refused] == [True, False]
     assert "rest here" in refused[0]["reason"]
     assert client.events()[:5] == ["starting", "cue", "recording", "judging", "accepted"]
+    gauges = [told["value"] for told in client.told if told["event"] == "gauge" and told["cue"] == "smile"]
+    assert gauges, "the movement rises on a gauge"
+    assert all(0 < value <= 1 for value in gauges)
     profile = store.profile("ada")
     assert profile.live_version == 2
     assert profile.takes == (), "nothing is kept that was not agreed to"
