@@ -29,8 +29,8 @@ class AugmentConfig:
     """Largest rotation."""
     spoiled: float = 0.06
     """Share of crops made unreadable, to teach the confidence."""
-    photometric: float = 0.4
-    """Share of crops whose light, focus and noise are changed beyond what was rendered, which already varies them."""
+    photometric: float = 0.75
+    """Share of crops whose skin, light, focus and noise are changed beyond what was rendered: real skin is never as smooth."""
 
     def __post_init__(self) -> None:
         if not (
@@ -43,14 +43,8 @@ class AugmentConfig:
             raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
 
     def scaled(self, share: float) -> "AugmentConfig":
-        """The same with its geometric ranges and its share of changed light multiplied; as many crops are spoiled."""
-        return replace(
-            self,
-            shift=share * self.shift,
-            scale=share * self.scale,
-            rotation_deg=share * self.rotation_deg,
-            photometric=share * self.photometric,
-        )
+        """The same with its geometric ranges multiplied; light and focus change as often, as many crops are spoiled."""
+        return replace(self, shift=share * self.shift, scale=share * self.scale, rotation_deg=share * self.rotation_deg)
 
 
 NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0)
@@ -62,6 +56,17 @@ _NOISE_LHW: Final = np.stack(
     [np.random.default_rng(7).normal(0, sigma, (_NOISE_SIDE, _NOISE_SIDE)).astype(np.int16) for sigma in _NOISE_SIGMAS]
 )
 """Sensor noise, from which windows are cut: drawing it afresh for each crop would cost three times the rest."""
+
+
+def _fractal_noise(seed: int) -> NDArray[np.int16]:
+    """Noise of equal power in each octave, as skin, stubble and shadows have it: amplitude 1/f, standard deviation 32."""
+    spectrum_HW = np.fft.fft2(np.random.default_rng(seed).standard_normal((_NOISE_SIDE, _NOISE_SIDE)))
+    frequency_HW = np.hypot(*np.meshgrid(np.fft.fftfreq(_NOISE_SIDE), np.fft.fftfreq(_NOISE_SIDE)))
+    field_HW = np.real(np.fft.ifft2(spectrum_HW / np.maximum(frequency_HW, 1 / _NOISE_SIDE)))
+    return np.asarray(32 * field_HW / field_HW.std(), np.int16)
+
+
+_TEXTURES_LHW: Final = np.stack([_fractal_noise(seed) for seed in range(8)])
 
 
 def augment(
@@ -83,7 +88,7 @@ def augment(
         changed_HW = np.asarray(cv2.GaussianBlur(changed_HW, (0, 0), float(rng.uniform(9, 20))), np.uint8)
     elif spoil == "garbage":
         changed_HW = _texture(rng)
-    changed_HW = _light(changed_HW, rng)
+    changed_HW = _light(_skin(changed_HW, rng), rng)
     if spoil == "exposure":
         changed_HW = _exposed_wrongly(changed_HW, rng)
     return _sensor(changed_HW, rng), intact
@@ -164,6 +169,27 @@ def _exposed_wrongly(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
     return np.asarray(cv2.convertScaleAbs(pixels_HW, alpha=float(rng.uniform(0, 0.012))), np.uint8)
 
 
+def _skin(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """Blotches, pores and stubble of any size and strength, and lines like wrinkles or hairs: nothing a value may hang on."""
+    if rng.random() < 0.6:
+        side = int(rng.choice((24, 48, 96, 128)))
+        row, column = rng.integers(0, _NOISE_SIDE - side, 2).tolist()
+        window_HW = _TEXTURES_LHW[int(rng.integers(len(_TEXTURES_LHW))), row : row + side, column : column + side]
+        texture_HW = cv2.resize(window_HW, (CROP_SIZE_PX, CROP_SIZE_PX), interpolation=cv2.INTER_LINEAR)
+        strength = float(rng.uniform(-0.5, 0.5) * min(1.0, pixels_HW.std() / 40.0))  # a faint picture has faint skin
+        pixels_HW = np.asarray(cv2.addWeighted(pixels_HW, 1.0, texture_HW, strength, 0.0, dtype=cv2.CV_8U), np.uint8)
+    if rng.random() < 0.3:
+        lines_HW = np.full((CROP_SIZE_PX, CROP_SIZE_PX), 128, np.uint8)
+        for _ in range(int(rng.integers(1, 7))):
+            middle_2, way_2 = rng.uniform(0, CROP_SIZE_PX, 2), rng.normal(0, 18, 2)
+            bend_2 = rng.normal(0, 5, 2)
+            line = np.stack([middle_2 - way_2, middle_2 + bend_2, middle_2 + way_2]).round().astype(np.int32)
+            cv2.polylines(lines_HW, [line], False, int(rng.uniform(60, 175)), int(rng.integers(1, 3)), cv2.LINE_AA)
+        lines_HW = np.asarray(cv2.GaussianBlur(lines_HW, (0, 0), float(rng.uniform(0.5, 1.5))), np.uint8)
+        pixels_HW = np.asarray(cv2.multiply(pixels_HW, lines_HW, scale=1 / 128), np.uint8)
+    return pixels_HW
+
+
 def _light(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
     """Gain, offset, gamma, and a slow field of illumination as from LEDs at the side."""
     gain, gamma = math.exp(rng.uniform(-0.6, 0.45)), math.exp(rng.uniform(-0.55, 0.55))
@@ -180,14 +206,14 @@ def _light(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
 def _sensor(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
     """Focus and motion blur, fewer pixels, noise, JPEG."""
     kind = rng.random()
-    if kind < 0.25:
-        pixels_HW = np.asarray(cv2.GaussianBlur(pixels_HW, (0, 0), float(rng.uniform(0.5, 1.8))), np.uint8)
-    elif kind < 0.35:
+    if kind < 0.30:
+        pixels_HW = np.asarray(cv2.GaussianBlur(pixels_HW, (0, 0), float(rng.uniform(0.5, 2.8))), np.uint8)
+    elif kind < 0.38:
         length = int(rng.integers(2, 6))
         shape = (length, 1) if rng.random() < 0.5 else (1, length)
         pixels_HW = np.asarray(cv2.blur(pixels_HW, shape), np.uint8)
-    elif kind < 0.50:
-        side = int(rng.integers(48, 110))
+    elif kind < 0.60:
+        side = int(rng.integers(32, 110))
         small_HW = cv2.resize(pixels_HW, (side, side), interpolation=cv2.INTER_AREA)
         pixels_HW = np.asarray(cv2.resize(small_HW, (CROP_SIZE_PX, CROP_SIZE_PX)), np.uint8)
     if rng.random() < 0.5:

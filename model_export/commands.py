@@ -31,7 +31,7 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--start-from", type=_FOLDER, help="Finished run whose weights this one begins with.")
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="At its peak.")
 @click.option(
-    "--augment", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the full augmentation."
+    "--augment", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the full shifts and turns."
 )
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make batches; 0: none.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each process on the CPU.")
