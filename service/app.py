@@ -3,6 +3,7 @@
 WebSocket  /v1/stream       service.stream     frame sets in, replies out
 WebSocket  /v1/watch, GET / service.watch      the live page
 HTTP       /v1/profiles/... service.profile_routes  heads of each wearer, consent, deletion
+HTTP       /v1/calibration/... service.calibration_routes  a page calibrates the wearer of a connected headset
 HTTP       everything else  service.http_rim   single frame sets, bundle, health, metrics
 """
 
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from calibration.profiles import Profiles
 from model_export.contract import read_bundle
 from model_export.runtime import Runtime
-from service import http_rim, profile_routes
+from service import calibration_routes, http_rim, profile_routes
 from service.access import AccessMiddleware, refuse
 from service.engine import Engine
 from service.errors import ErrorCode, RequestError, WireError
@@ -61,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     streams = Streams(engine, wearers, settings, metrics, bundle)
     routes: list[BaseRoute] = [WebSocketRoute("/v1/stream", streams, name="stream")]
     if settings.watch:
-        routes += watch_routes(engine, bundle.name, bundle.digest)
+        routes += watch_routes(engine, bundle.name, bundle.digest, streams.calibration_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,6 +91,7 @@ def routed_app(routes: Sequence[BaseRoute] = (), **options: Any) -> FastAPI:
     app.version = version("mien-expression-units")
     app.include_router(http_rim.router)
     app.include_router(profile_routes.router)
+    app.include_router(calibration_routes.router)
     app.router.routes.extend(routes)
     app.router.default = partial(_nothing_here, app.router.default)
     for error, handler in _HANDLERS.items():
@@ -176,7 +178,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     remedy = "See /openapi.json."
     if error.status_code == 405:
         # Starlette names the methods of the first route of this path alone.
-        routes = (*request.app.routes, *http_rim.router.routes, *profile_routes.router.routes)
+        routes = (
+            *request.app.routes,
+            *http_rim.router.routes,
+            *profile_routes.router.routes,
+            *calibration_routes.router.routes,
+        )
         matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
         allowed = ", ".join(sorted({name for route in matching for name in getattr(route, "methods", None) or ()}))
         refusal = RequestError(405, ErrorCode.METHOD, f"the method {allowed}", method, remedy)

@@ -23,6 +23,7 @@ from calibration.worker import WorkerConfig
 from model_export.contract import Bundle
 from service.access import refuse
 from service.calibrating import Calibration, Calibrations
+from service.calibration_log import CalibrationLog
 from service.engine import Connection, Engine
 from service.errors import ErrorCode, RequestError, WireError
 from service.json_fields import is_json
@@ -122,6 +123,15 @@ class Streams:
             self._open.discard(stream)
             self.metrics.connections = len(self._open)
 
+    def stream_of(self, number: int) -> "Stream | None":
+        """The headset of this number; None when it is not connected."""
+        return next((stream for stream in self._open if stream.number == number), None)
+
+    def calibration_log(self, number: int) -> CalibrationLog | None:
+        """What the calibration of this headset has told; None when it is not connected."""
+        stream = self.stream_of(number)
+        return None if stream is None else stream.log
+
     async def say_goodbye(self) -> None:
         """Tells every headset that the service stops, and takes no new ones in."""
         self._stopping = True
@@ -146,9 +156,29 @@ class Stream:
         self._wearer = DEFAULT_WEARER
         self._refused_in_a_row = 0
         self._closed = False
+        self.log = CalibrationLog()
+        """What its newest calibration has told."""
+        self._setting_up = asyncio.Lock()  # headset and page may both configure and start; frame sets never wait for it
         self._calibration: Calibration | None = None
         self._calibrating: asyncio.Task[None] | None = None
         self._connection: Connection = streams.engine.connect(DEFAULT_WEARER, None, self._on_answer)
+
+    @property
+    def number(self) -> int:
+        """Counts the connections of this service from 1."""
+        return self._connection.number
+
+    @property
+    def wearer(self) -> str:
+        """Who wears the headset."""
+        return self._wearer
+
+    async def calibrate(self, wish: Calibrate, wearer: str | None = None) -> None:
+        """What somebody else than the headset wishes; `wearer`: who wears it from now on. Raises WireError where it cannot be."""
+        async with self._setting_up:
+            if wearer is not None and wearer != self._wearer:
+                await self._configure(Configure(wearer))
+            await self._calibrate(wish)
 
     async def run(self) -> None:
         """Serves the headset until it leaves, misbehaves too often, or the service stops."""
@@ -202,10 +232,9 @@ class Stream:
             self._metrics.frame_sets += 1
             if self._calibration is not None:
                 self._calibration.offer(message, self._connection.rig)
-        elif isinstance(message, Calibrate):
-            await self._calibrate(message)
         else:
-            await self._configure(message)
+            async with self._setting_up:
+                await (self._calibrate(message) if isinstance(message, Calibrate) else self._configure(message))
 
     async def _calibrate(self, wish: Calibrate) -> None:
         """Starts a calibration, or hands a wish to the one that runs; the rest of it goes on beside the stream."""
@@ -233,6 +262,7 @@ class Stream:
                 self._calibration = None
 
     async def _tell(self, told: dict[str, Any]) -> None:
+        self.log.add(told)
         event = told.pop("event")
         await self._send({"type": "websocket.send", "text": encode_calibration(CalibrationTold(event, told))})
 

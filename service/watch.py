@@ -4,7 +4,8 @@ A watcher takes what the engine has answered last (one reference) and never asks
 time: while one has not been taken, the answers in between are skipped, so a watcher that does not read costs one message, and
 after SEND_DEADLINE_S its connection. Raw frames become JPEG in a thread of their own; a client's JPEG is passed on as it came.
 
-Subprotocol mien.watch.v1; docs/watch.md has the byte table. Texts: "hello" once, "status" once a second. Binary, little-endian:
+Subprotocol mien.watch.v1; docs/watch.md has the byte table. Texts: "hello" once, "status" once a second, "calibration" for
+each event of the calibration of the headset that is shown. Binary, little-endian:
     header 16     magic b"MIEN", u8 version = 1, u8 kind = 3, u8 picture count 0 to 3, u8 reserved, u32 connection, u32 reserved
     reply 336     as in wire.py
     pictures      16 each: u8 camera, u8 encoding = 1 (jpeg), u16 width, u16 height, u16 reserved, u32 bytes, u32 reserved;
@@ -19,7 +20,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -37,6 +38,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.take import Encoding
 from service.access import refuse
+from service.calibration_log import CalibrationLog, Told
 from service.errors import ErrorCode, RequestError
 from service.wire import MAGIC, EncodedFrame, FrameMessage, Reply, encode_reply
 
@@ -89,6 +91,10 @@ class WatchedEngine(Protocol):
     @property
     def connections(self) -> Sequence[WatchedConnection]:
         """The connections open now."""
+
+
+LogOf = Callable[[int], CalibrationLog | None]
+"""Number of a connection -> what its calibration has told."""
 
 
 def encode_watch(number: int, frames: FrameMessage, reply: Reply) -> bytes:
@@ -190,8 +196,11 @@ class Observations:
 class Watchers:
     """The watchers of one service; an ASGI application, called once for each WebSocket on its event loop."""
 
-    def __init__(self, engine: WatchedEngine, bundle_name: str, bundle_digest: str) -> None:
+    def __init__(
+        self, engine: WatchedEngine, bundle_name: str, bundle_digest: str, log_of: LogOf = lambda _number: None
+    ) -> None:
         self._engine = engine
+        self._log_of = log_of
         self._hello = json.dumps(
             {
                 "type": "hello",
@@ -242,6 +251,7 @@ class Watchers:
         shown: Reply | None = None
         shown_number: int | None = None
         next_status_s = 0.0
+        told_number = 0
         async with deadline():
             await websocket.send_text(self._hello)
         while not leaving.done():
@@ -250,10 +260,16 @@ class Watchers:
             observations.look(connections.values(), now_s)
             number = chosen if chosen in connections else observations.newest_active(now_s) if chosen is None else None
             if now_s >= next_status_s or number != shown_number:
+                told_number = told_number if number == shown_number else 0
                 next_status_s, shown_number = now_s + STATUS_S, number
                 states = observations.status(connections.values(), now_s)
                 async with deadline():
                     await websocket.send_text(json.dumps({"type": "status", "watching": number, "connections": states}))
+            log = None if number is None else self._log_of(number)
+            for told in () if log is None else log.since(told_number):
+                told_number = told.number
+                async with deadline():
+                    await websocket.send_text(_told_text(number, told))
             answered = connections[number].answered if number is not None else None
             if number is not None and answered is not None and answered[1] is not shown:
                 frames, shown = answered
@@ -261,6 +277,11 @@ class Watchers:
                 async with deadline():
                     await websocket.send_bytes(message)
             await asyncio.sleep(max(0.0, now_s + 1 / RATE_HZ - time.monotonic()))
+
+
+def _told_text(number: int | None, told: Told) -> str:
+    ago_ms = (time.monotonic_ns() - told.t_ns) // 1_000_000
+    return json.dumps({"type": "calibration", "connection": number, "ago_ms": ago_ms, **told.fields})
 
 
 async def _until_left(websocket: WebSocket) -> None:
@@ -279,7 +300,9 @@ async def _let_go(websocket: WebSocket) -> None:
         pass  # it still does not read; the server's ping finds it gone and drops the socket
 
 
-def watch_routes(engine: WatchedEngine, bundle_name: str, bundle_digest: str) -> list[BaseRoute]:
+def watch_routes(
+    engine: WatchedEngine, bundle_name: str, bundle_digest: str, log_of: LogOf = lambda _number: None
+) -> list[BaseRoute]:
     """The page at /, its files under /page/, and /v1/watch. The files are read once, here."""
     folder = files("service").joinpath("page")
     contents = {item.name: item.read_bytes() for item in folder.iterdir() if item.is_file()}
@@ -292,7 +315,7 @@ def watch_routes(engine: WatchedEngine, bundle_name: str, bundle_digest: str) ->
             raise RequestError(404, ErrorCode.NOT_FOUND, "a file of the live page", found, "Open / instead.")
         return Response(contents[name], media_type=media_type, headers={"cache-control": "no-cache"})
 
-    watchers = Watchers(engine, bundle_name, bundle_digest)
+    watchers = Watchers(engine, bundle_name, bundle_digest, log_of)
     return [
         Route("/", page_file, methods=["GET"], name="page", include_in_schema=False),
         Route("/page/{name}", page_file, methods=["GET"], name="page_file", include_in_schema=False),

@@ -29,6 +29,8 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(document("asyncapi.yaml"))
 MESSAGES: dict[str, Any] = DOCUMENT["components"]["messages"]
 CALIBRATION = {"calibrate", "calibration"}
 """Held against their schemas in tests/service/test_calibrating.py."""
+WATCH_CALIBRATION = {"watchCalibration"}
+"""In tests/service/test_calibration_routes.py."""
 CHANNEL_OF = {BINARY: "streamBinary", JSON: "streamJson", WATCH: "watch"}
 
 _REFERENCE = {
@@ -225,8 +227,11 @@ def test_json_examples_of_the_protocol_fit_their_schemas() -> None:
             checked.add(message["type"])
     control = {"hello", "configure", "configured", "calibrate", "calibration", "error", "closing"}
     assert checked == control | {"frames", "values"}
-    for block in blocks(document("watch.md"), "json"):
-        check("watchStatus", json.loads(block))
+    shown = [json.loads(block) for block in blocks(document("watch.md"), "json")]
+    assert [message["type"] for message in shown] == ["status", "calibration"]
+    check("watchStatus", shown[0])
+    check("watchCalibration", shown[1])
+    check("calibration", {name: value for name, value in shown[1].items() if name not in {"connection", "ago_ms"}})
 
 
 @dataclass
@@ -349,7 +354,7 @@ def test_every_message_to_a_watcher_is_as_documented(service: RunningService) ->
             name, told = watcher.receive(), watcher.text["connections"]
             if name == "watchStatus" and "watchPictures" in watcher.seen and told[-1]["latency_ms"]["p50"] is not None:
                 break
-    assert watcher.seen == set(DOCUMENT["channels"]["watch"]["messages"])
+    assert watcher.seen | WATCH_CALIBRATION == set(DOCUMENT["channels"]["watch"]["messages"])
 
 
 def test_every_documented_message_is_exercised_by_one_of_these_sessions() -> None:
