@@ -7,6 +7,7 @@ calibration, frame sets that were dropped, head versions that answered.
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from calibration.crops import crops_of
 from model_export.contract import CROP_SIZE_PX, Camera, Take
 from model_export.contract.take import Encoding
 from service.client import AsyncClient, CalibrationTold, GivenConsent
-from service.errors import WireError
+from service.errors import UnansweredError, WireError
 from service.wire import EncodedFrame, FrameMessage, Reply
 
 REST: Final = "rest"
@@ -113,6 +114,20 @@ class SimulatedWearer:
             counts = client.counts
             found.sent, found.answered, found.dropped = counts.sent, counts.answered, counts.dropped
         return found
+
+    async def follow(self) -> None:
+        """Streams until it is cancelled, and performs what is asked, whoever starts a calibration."""
+        async with self._client as client:
+            streaming = asyncio.create_task(self._stream(client))
+            try:
+                while True:
+                    with suppress(UnansweredError):  # it ended while nothing was asked
+                        if client.calibrating:
+                            await self._answer_cues(client)
+                    await asyncio.sleep(0.05)
+            finally:
+                streaming.cancel()
+                await asyncio.wait([streaming])
 
     async def _answer_cues(self, client: AsyncClient) -> None:
         found, ended_s = self._found, time.monotonic()

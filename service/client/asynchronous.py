@@ -197,6 +197,11 @@ class AsyncClient:
         finally:
             self._starting = None
 
+    @property
+    def calibrating(self) -> bool:
+        """Whether a calibration runs, whoever started it."""
+        return self._session.calibrating
+
     async def next_event(self, timeout_s: float | None = None) -> CalibrationTold:
         """The next event of the calibration; raises UnansweredError when none comes in time, or no calibration runs any more."""
         try:

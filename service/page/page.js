@@ -1,6 +1,7 @@
-// The live page: one read-only WebSocket, the newest answer kept, drawn once a screen refresh.
+// The live page: one WebSocket that is only read, the newest answer kept, drawn once a screen refresh; calibrate.js has the panel.
 
 import { Bars, Cameras, Gaze, Timing, release, withPictures } from "./draw.js";
+import { CalibrationPanel } from "./calibrate.js";
 import { decodeAnswer } from "./message.js";
 
 const PROTOCOL = "mien.watch.v1";
@@ -9,6 +10,7 @@ const RETRY_MS = [500, 1000, 2000, 4000];
 const cameras = new Cameras();
 const gaze = new Gaze();
 const timing = new Timing();
+const panel = new CalibrationPanel();
 let bars = null;
 let socket = null;
 let arrived = null; // the answer whose pictures wait to be decoded, and its socket; older ones are never decoded
@@ -77,6 +79,7 @@ function replaceNewest(answer) {
 function onText(message) {
   if (message.type === "hello") onHello(message);
   else if (message.type === "status") onStatus(message);
+  else if (message.type === "calibration") panel.onTold(message);
 }
 
 function onHello({ eu_names: names, bundle }) {
@@ -92,6 +95,7 @@ function onStatus({ connections, watching: number }) {
   }
   fillChooser(connections);
   const headset = connections.find(({ id }) => id === watching);
+  panel.onStatus(headset ?? null);
   if (headset === undefined) {
     if (chosen() && connections.length) setState("waiting", `headset ${chosen()} has left; choose another one`);
     else setState("empty", "no headset");
@@ -124,6 +128,7 @@ function draw(now) {
     timing.draw(newest, now);
     replaceNewest(null);
   }
+  panel.draw(now);
   requestAnimationFrame(draw);
 }
 

@@ -1,0 +1,49 @@
+// The report of a fit: for each expression unit the error on held-out repetitions, before and after.
+
+const byId = (id) => document.getElementById(id);
+
+function element(name, kind, text = "") {
+  const made = document.createElement(name);
+  made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+function bar(kind, error, worst) {
+  const track = element("div", "error");
+  const fill = element("div", kind);
+  fill.style.width = `${(100 * error) / worst}%`;
+  track.append(fill);
+  return track;
+}
+
+const isGaze = (name) => name.startsWith("gaze"); // in degrees; everything else is a share of the wearer's own range
+
+function row(name, { before, after, source }, worst) {
+  const made = element("div", "report-row");
+  const better = source === "fitted";
+  made.dataset.unit = name;
+  made.dataset.better = String(better);
+  const bars = element("div", "errors");
+  bars.append(bar("before", before, worst), bar("after", after, worst));
+  const numbers = element("span", "number", isGaze(name) ? `${before.toFixed(1)}° → ${after.toFixed(1)}°` : `${before.toFixed(3)} → ${after.toFixed(3)}`);
+  made.append(element("span", "name", name), bars, numbers, element("span", "said", better ? "new" : "kept"));
+  return made;
+}
+
+/** Fills the report from its event. */
+export function drawReport({ head_version: version, failure, report }) {
+  const units = Object.entries(report.eus ?? {}).filter(([, one]) => one?.before !== null && one?.after !== null);
+  const better = units.filter(([, one]) => one.source === "fitted").length;
+  byId("report-title").textContent = version === null ? "Nothing became better" : `Head ${version} answers now`;
+  byId("report-title").dataset.better = String(version !== null);
+  const judged = units.length
+    ? `On repetitions that were held out, ${better} of ${units.length} outputs became better; they take the new head, the others keep the old one.`
+    : "No output could be judged.";
+  byId("report-text").textContent = failure === null ? `${judged}${version === null ? " The head in use stays." : ""}` : `${failure} The head in use stays.`;
+  const worstOf = (some) => Math.max(1e-6, ...some.flatMap(([, one]) => [one.before, one.after]));
+  const worst = [worstOf(units.filter(([name]) => !isGaze(name))), worstOf(units.filter(([name]) => isGaze(name)))];
+  const gain = ([name, one]) => (one.before - one.after) / worst[Number(isGaze(name))];
+  units.sort((one, other) => gain(other) - gain(one));
+  byId("report-rows").replaceChildren(...units.map(([name, one]) => row(name, one, worst[Number(isGaze(name))])));
+}
