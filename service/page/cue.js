@@ -37,7 +37,6 @@ export class Face {
     };
     this.svg = svg;
     this.head = add("path", "face-head");
-    this.puffs = [-1, 1].map(() => add("circle", "face-puff"));
     this.eyes = [-1, 1].map((side) => {
       const clip = add("clipPath", "");
       clip.id = `eye-clip${side}`;
@@ -73,13 +72,8 @@ export class Face {
 
   #drawHead({ jaw, cheeks, sneer }) {
     const chin = 186 + 8 * jaw;
-    this.head.setAttribute("d", `M34 92 C34 40 62 18 100 18 C138 18 166 40 166 92 C166 132 146 ${chin} 100 ${chin} C54 ${chin} 34 132 34 92 Z`);
-    this.puffs.forEach((puff, place) => {
-      puff.setAttribute("cx", 100 + (place ? 1 : -1) * 46);
-      puff.setAttribute("cy", 134);
-      puff.setAttribute("r", 13 + 7 * cheeks);
-      puff.setAttribute("opacity", cheeks);
-    });
+    const out = 18 * cheeks;
+    this.head.setAttribute("d", `M34 92 C34 40 62 18 100 18 C138 18 166 40 166 92 C${166 + out} 132 ${146 + out} ${chin} 100 ${chin} C${54 - out} ${chin} ${34 - out} 132 34 92 Z`);
     const top = 112 - 3 * sneer;
     this.nose.setAttribute("d", `M91 ${top} Q100 ${top + 7} 109 ${top}`);
     this.wrinkles.setAttribute("d", "M88 92 L95 98 M112 92 L105 98 M84 100 L93 104 M116 100 L107 104");
@@ -114,7 +108,7 @@ export class Face {
     const open = 17 * jaw + 11 * funnel;
     const raised = 7 * sneer;
     const lens = (above, below, inset) =>
-      `M${x - half + inset} ${corner} Q${x} ${y - 2 * above + 10 * Math.max(0, smile)} ${x + half - inset} ${corner} Q${x} ${y + 2 * below + 10 * smile} ${x - half + inset} ${corner} Z`;
+      `M${x - half + inset} ${corner} Q${x} ${y - 2 * above + 10 * smile} ${x + half - inset} ${corner} Q${x} ${y + 2 * below + 10 * smile} ${x - half + inset} ${corner} Z`;
     this.lips.setAttribute("d", lens(lip + raised + 0.5 * open, lip + open, 0));
     this.gap.setAttribute("d", lens(raised + 0.5 * open + 0.4, open + 0.4, 4));
     this.teeth.setAttribute("d", lens(raised, 0, 7));
