@@ -33,6 +33,7 @@ def this_place(device: str, threads: int) -> Iterator[Place]:
     try:
         there = torch.device("cuda", dist.get_node_local_rank()) if kind == "cuda" else torch.device(kind)
         yield Place(dist.get_rank(), dist.get_world_size(), there)
+        dist.barrier()  # who leaves while another still speaks to the group is aborted by it
     finally:
         dist.destroy_process_group()
 

@@ -98,10 +98,10 @@ class _FoldedRegion:
     def apply(self, features_F: NDArray[np.float32], signals_S: NDArray[np.float32]) -> float:
         np.dot(features_F, self._first_FX, self._first_X)
         np.add(self._first_X, self._bias_X, self._first_X)
-        np.maximum(self._hidden_A, 0.0, self._hidden_A)
+        np.maximum(self._hidden_A, 0.0, out=self._hidden_A)
         np.dot(self._hidden_A, self._second_AO, self._more_O)
         np.add(self._out_O, self._more_O, self._out_O)
-        np.minimum(self._values_O, self._highest_O, self._values_O)
-        np.maximum(self._values_O, self._lowest_O, signals_S[self._signals])
+        np.minimum(self._values_O, self._highest_O, out=self._values_O)
+        np.maximum(self._values_O, self._lowest_O, out=signals_S[self._signals])
         logit = min(max(float(self._out_O[-1]), -_MAX_LOGIT), _MAX_LOGIT)
         return 1.0 / (1.0 + exp(-logit))

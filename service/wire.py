@@ -289,7 +289,7 @@ def decode_reply(data: bytes | memoryview) -> Reply:
         raise WireError(ErrorCode.VALUE, "A validity should be 0 to 3.", f"{max(validity)}", _DOCUMENT, sequence)
     gaze = np.frombuffer(data, "<f4", 4, 52).astype(np.float32)
     values = np.frombuffer(data, "<f4", EU_COUNT, REPLY_HEADER.size).astype(np.float32)
-    if not all(map(isfinite, (*confidence, *fields[16:24]))) or not isfinite(values.sum(dtype=np.float64)):
+    if not all(map(isfinite, (*confidence, *fields[16:24]))) or not np.isfinite(values).all():
         raise WireError(ErrorCode.VALUE, "The numbers of a reply should be finite.", "others", _DOCUMENT, sequence)
     left, right, mouth = (
         RegionState(_VALIDITIES[number], share) for number, share in zip(validity, confidence, strict=True)
