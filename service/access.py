@@ -3,8 +3,14 @@
 A web page of any origin can open a WebSocket to localhost, and a page whose name is rebound to 127.0.0.1 can send any request
 there; what tells them from a headset is what a browser writes into these two headers. Programs other than browsers send no
 Origin and are let in.
+
+Three paths are asked by an orchestrator, which knows no name of the service: Kubernetes probes and Prometheus, where it finds
+pods by itself, send the pod's IP as Host. The probes /livez and /readyz say one word and are answered whatever the headers say.
+/metrics counts, so there a Host that is an address is answered, too, but no further name: a page of elsewhere comes here under
+a name that was rebound; one that was opened under an address talks to that address.
 """
 
+import ipaddress
 import json
 from collections.abc import Iterable
 from typing import Final
@@ -13,6 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ErrorCode, RequestError
 
+PROBES: Final = frozenset({"/livez", "/readyz"})
+"""Answered whatever Host and Origin are."""
+COUNTS: Final = "/metrics"
+"""Answered where Host is an address, too."""
 _CONTENT_POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,11 +40,17 @@ _SECURITY_HEADERS: Final = (
 
 
 def check_access(
-    hosts: Iterable[str], origins: Iterable[str], *, answered_hosts: frozenset[str], allowed_origins: frozenset[str]
+    hosts: Iterable[str],
+    origins: Iterable[str],
+    *,
+    answered_hosts: frozenset[str],
+    allowed_origins: frozenset[str],
+    any_address: bool = False,
 ) -> None:
     """Raises RequestError unless the one Host is answered and each Origin is the service's own or an allowed one.
 
     `hosts` and `origins`: the values of all such headers. `answered_hosts`: lower case, without port; "*" stands for all.
+    `any_address`: a Host that is an IP address is answered whichever it is.
     """
     names = list(hosts)
     if len(names) != 1:
@@ -42,7 +58,8 @@ def check_access(
             403, ErrorCode.HOST, "one Host header", f"{len(names)} of them", "Send the name of this service."
         )
     host = names[0].strip().lower()
-    if "*" not in answered_hosts and _without_port(host) not in answered_hosts:
+    name = _without_port(host)
+    if "*" not in answered_hosts and name not in answered_hosts and not (any_address and _is_address(name)):
         raise RequestError(
             403,
             ErrorCode.HOST,
@@ -67,8 +84,19 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
+def _is_address(name: str) -> bool:
+    try:
+        if name.startswith("["):
+            ipaddress.IPv6Address(name[1:-1])
+        else:
+            ipaddress.IPv4Address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class AccessMiddleware:
-    """Lets in what `check_access` lets in; answers the rest with 403 and says why. Adds the security headers to HTTP."""
+    """Lets in probes and what `check_access` does; answers the rest with 403 and says why. Adds the security headers to HTTP."""
 
     def __init__(self, app: ASGIApp, *, answered_hosts: frozenset[str], allowed_origins: Iterable[str]) -> None:
         self._app = app
@@ -82,12 +110,16 @@ class AccessMiddleware:
             return
         if scope["type"] == "http":
             send = _with_security_headers(send)
+            if scope["path"] in PROBES:
+                await self._app(scope, receive, send)
+                return
         try:
             check_access(
                 _values(scope, b"host"),
                 _values(scope, b"origin"),
                 answered_hosts=self._answered_hosts,
                 allowed_origins=self._allowed_origins,
+                any_address=scope["type"] == "http" and scope["path"] == COUNTS,
             )
         except RequestError as error:
             await refuse(scope, receive, send, error)

@@ -62,9 +62,12 @@ _FRAMES_BODY: Final = {
 
 
 def _errors(**why: str) -> dict[int | str, dict[str, Any]]:
-    """Error answers of a route for its OpenAPI: 403 stands before every route."""
-    every = {"s403": "The Host or Origin header is not allowed.", **why}
-    return {int(status[1:]): {"model": ErrorBody, "description": text} for status, text in every.items()}
+    """Error answers of a route for its OpenAPI: 403 stands before every route but the probes."""
+    return _documented(s403="The Host or Origin header is not allowed.", **why)
+
+
+def _documented(**why: str) -> dict[int | str, dict[str, Any]]:
+    return {int(status[1:]): {"model": ErrorBody, "description": text} for status, text in why.items()}
 
 
 router = APIRouter()
@@ -274,15 +277,17 @@ async def bundle(request: Request) -> BundleBody:
     )
 
 
-@router.get("/livez", summary="Whether the process answers", responses=_errors())
+@router.get("/livez", summary="Whether the process answers")
 async def livez() -> StateBody:
-    """200 as long as the event loop turns."""
+    """200 as long as the event loop turns. Answered whatever the Host header is, for orchestrators."""
     return StateBody(status="alive")
 
 
-@router.get("/readyz", summary="Whether frames are answered", responses=_errors(s503="Starting, stopping, or broken."))
+@router.get(
+    "/readyz", summary="Whether frames are answered", responses=_documented(s503="Starting, stopping, or broken.")
+)
 async def readyz(request: Request) -> StateBody:
-    """200 while the engine is warm and its thread runs."""
+    """200 while the engine is warm and its thread runs. Answered whatever the Host header is, for orchestrators."""
     if not _parts(request).engine.running:
         raise _not_ready()
     return StateBody(status="ready")
@@ -295,7 +300,10 @@ async def readyz(request: Request) -> StateBody:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_errors()},
 )
 async def metrics(request: Request) -> Response:
-    """Frame sets, replies, drops, errors by code, connections, time in each stage, memory and CPU time of the process."""
+    """Frame sets, replies, drops, errors by code, connections, time in each stage, memory and CPU time of the process.
+
+    Answered under any IP address as Host, too, as Prometheus asks the pods that it finds.
+    """
     return Response(_parts(request).metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 

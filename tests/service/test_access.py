@@ -73,3 +73,22 @@ def test_any_text_is_let_in_or_refused_with_a_reason(host: str, origin: str) -> 
     if code is None:
         assert bare.startswith(("localhost", "127.0.0.1", "[::1]"))
         assert origin.strip().lower() in (f"http://{bare}", f"https://{bare}")
+
+
+@pytest.mark.parametrize("host", ["10.42.0.17:8000", "10.42.0.17", "[fd00::17]:8000"])
+def test_an_address_is_answered_where_any_is(host: str) -> None:
+    check_access([host], [], answered_hosts=HOSTS, allowed_origins=frozenset(), any_address=True)
+    assert code_of([host], []) == ErrorCode.HOST
+
+
+@pytest.mark.parametrize("host", ["evil.example", "10.42.0.17.nip.io", "10.42.0", "[evil]", "[10.42.0.17]", ""])
+def test_a_name_is_no_address(host: str) -> None:
+    with pytest.raises(RequestError):
+        check_access([host], [], answered_hosts=HOSTS, allowed_origins=frozenset(), any_address=True)
+
+
+def test_a_page_of_elsewhere_is_refused_under_an_address_too() -> None:
+    origins = ["http://evil.example"]
+    with pytest.raises(RequestError) as refused:
+        check_access(["10.0.0.7"], origins, answered_hosts=HOSTS, allowed_origins=frozenset(), any_address=True)
+    assert refused.value.code == ErrorCode.ORIGIN

@@ -262,6 +262,24 @@ def test_other_origins_and_hosts_are_refused(http: httpx.Client, headers: dict[s
         assert (response.status_code, response.json()["error"]["code"]) == (403, code)
 
 
+@pytest.mark.parametrize("host", ["10.42.0.17:8000", "[fd00::17]", "mien.svc.cluster.local", "evil.example", ""])
+def test_probes_are_answered_whatever_the_host(http: httpx.Client, host: str) -> None:
+    for path in ("/livez", "/readyz"):
+        assert http.get(path, headers={"host": host}).status_code == 200
+        assert http.head(path, headers={"host": host}).status_code == 200
+        assert http.post(path, headers={"host": host}).status_code == 405
+
+
+@pytest.mark.parametrize(("host", "status"), [("10.42.0.17:8000", 200), ("[fd00::17]", 200), ("evil.example", 403)])
+def test_prometheus_may_ask_by_address(http: httpx.Client, host: str, status: int) -> None:
+    assert http.get("/metrics", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/bundle", "/openapi.json", "/livez/", "/v1/profiles", "/livezz"])
+def test_an_address_of_elsewhere_opens_nothing_else(http: httpx.Client, path: str) -> None:
+    assert http.get(path, headers={"host": "10.42.0.17:8000"}).status_code == 403
+
+
 def test_an_image_in_base64_may_be_a_jpeg(http: httpx.Client) -> None:
     frame = {
         "camera": "mouth",
