@@ -128,10 +128,13 @@ class RequestError(ServiceError):
 class SettingsError(ServiceError):
     """A setting that cannot be."""
 
-    def __init__(self, name: str, expected: str, found: str) -> None:
-        super().__init__(f"`{name}` should be {expected}. Found {found}.")
+    def __init__(self, name: str, expected: str, found: str, remedy: str = "") -> None:
+        super().__init__(f"`{name}` should be {expected}. Found {found}.{' ' if remedy else ''}{remedy}")
         self.name = name
         """The setting's name, or its environment variable's."""
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
 
 
 class ClientError(ServiceError):

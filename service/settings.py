@@ -1,12 +1,15 @@
 """What a person can set: read from the environment once, checked once, frozen from then on.
 
 Every setting has one environment variable, MIEN_ and the field's name in capitals (MIEN_PORT); lists are separated by commas.
-Options of `mien serve` come before the environment, the environment before the defaults.
+Options of `mien serve` come before the environment, the environment before the defaults. An MIEN_ variable that is none of
+them is a mistyped one, and refused: a service that listens elsewhere than it was told to is worse than none.
 """
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +18,13 @@ from service.errors import SettingsError
 
 PREFIX: Final = "MIEN_"
 PROVIDERS: Final = ("auto", "cpu", "cuda", "tensorrt")
+OTHER_VARIABLES: Final = frozenset({"MIEN_GPU_PORT", "MIEN_CHROMIUM", "MIEN_SHARED"})
+"""Variables of compose.yaml and of the tests, which a shell may hand on to the service."""
+_SERVICE_LINK: Final = re.compile(
+    r"MIEN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes and linked containers set in every pod for a service called mien or mien-..."""
+_LINKED_PORT: Final = re.compile(r"(tcp|udp|sctp)://")
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """Names under which a program on this machine reaches the service."""
 WILDCARD_HOSTS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
@@ -103,15 +113,37 @@ class Settings:
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from MIEN_ variables, the defaults where none is set; raises SettingsError that names the variable.
 
-    An unknown MIEN_ variable is left alone: clients and tools have variables of their own.
+    Raises SettingsError for an MIEN_ variable that is no setting, too.
     """
     environment = os.environ if environment is None else environment
-    found: dict[str, Any] = {}
-    for setting in fields(Settings):
-        variable = PREFIX + setting.name.upper()
-        if variable in environment:
-            found[setting.name] = _PARSERS[setting.name](variable, environment[variable].strip())
+    ours = {name: text for name, text in environment.items() if name.startswith(PREFIX) and not _is_link(name, text)}
+    settings = {PREFIX + setting.name.upper(): setting.name for setting in fields(Settings)}
+    for variable in sorted(set(ours) - set(settings) - OTHER_VARIABLES):
+        raise _unknown(variable, settings)
+    found = {
+        name: _PARSERS[name](variable, ours[variable].strip())
+        for variable, name in settings.items()
+        if variable in ours
+    }
     return Settings(**found)
+
+
+def _is_link(variable: str, text: str) -> bool:
+    """Whether an orchestrator wrote it: for a service called mien there is an MIEN_PORT=tcp://10.0.0.7:8000, too."""
+    return _SERVICE_LINK.fullmatch(variable) is not None or (
+        variable.endswith("_PORT") and _LINKED_PORT.match(text) is not None
+    )
+
+
+def _unknown(variable: str, known: Iterable[str]) -> SettingsError:
+    names = list(known)
+    nearest = get_close_matches(variable.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in names], n=1)
+    remedy = (
+        f"Did you mean {PREFIX}{nearest[0]}?"
+        if nearest
+        else "Unset it, or call it otherwise if another program reads it."
+    )
+    return SettingsError(variable, f"a setting of mien: {', '.join(names)}", "none of that name", remedy)
 
 
 def _check(name: str, fine: bool, expected: str, found: object) -> None:

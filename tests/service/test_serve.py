@@ -50,6 +50,14 @@ def test_a_wrong_setting_is_a_usage_error_that_names_it(monkeypatch: pytest.Monk
     assert "MIEN_MAX_CONNECTIONS" in done.stderr
 
 
+def test_a_mistyped_variable_is_a_usage_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_PROT", "9000")
+    done = refused()
+    assert done.returncode == 2
+    assert "Did you mean MIEN_PORT?" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_ends_with_a_reason(service: RunningService, bundle_dir: Path) -> None:
     done = refused("--bundle", str(bundle_dir), "--port", str(service.port))
     assert done.returncode == 1

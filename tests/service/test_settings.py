@@ -1,11 +1,14 @@
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from service.errors import SettingsError
-from service.settings import Settings, from_environment
+from service.settings import OTHER_VARIABLES, Settings, from_environment
+from tests.conftest import REPOSITORY
 
 
 def test_defaults_listen_on_this_machine_only() -> None:
@@ -37,7 +40,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "MIEN_RECEIPT_DEADLINE_S": "0.5",
             "MIEN_ANSWER_DEADLINE_S": "1",
             "MIEN_SHUTDOWN_DEADLINE_S": "1.5",
-            "MIEN_OF_ANOTHER_TOOL": "left alone",
+            "PATH": "left alone",
         }
     )
     assert settings == Settings(
@@ -83,6 +86,56 @@ def test_a_setting_that_cannot_be_is_refused_by_name(variable: str, text: str, n
         from_environment({variable: text})
     assert refused.value.name == named
     assert "Found" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MIEN_PROT", "MIEN_PORT"),
+        ("MIEN_PROFILE", "MIEN_PROFILES"),
+        ("MIEN_ALLOW_HOST", "MIEN_ALLOWED_HOSTS"),
+        ("MIEN_MAX_CONNECTION", "MIEN_MAX_CONNECTIONS"),
+        ("MIEN_", None),
+        ("MIEN_OF_ANOTHER_TOOL", None),
+        ("MIEN_WHATEVER_PORT", None),
+    ],
+)
+def test_a_mistyped_variable_is_refused_with_the_nearest_one(variable: str, meant: str | None) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_environment({"MIEN_HOST": "localhost", variable: "9000"})
+    error = refused.value
+    assert error.name == variable
+    assert all(f"MIEN_{setting.name.upper()}" in error.expected for setting in fields(Settings))
+    assert error.remedy == f"Did you mean {meant}?" if meant else "Unset it" in error.remedy
+    assert all(part in str(error) for part in (variable, error.expected, error.found, error.remedy))
+
+
+def test_what_kubernetes_sets_for_a_service_called_mien_is_no_setting() -> None:
+    linked = {
+        "MIEN_SERVICE_HOST": "10.0.0.7",
+        "MIEN_SERVICE_PORT": "8000",
+        "MIEN_SERVICE_PORT_HTTP": "8000",
+        "MIEN_PORT": "tcp://10.0.0.7:8000",
+        "MIEN_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "MIEN_PORT_8000_TCP_PROTO": "tcp",
+        "MIEN_PORT_8000_TCP_PORT": "8000",
+        "MIEN_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "MIEN_GPU_SERVICE_HOST": "10.0.0.8",
+        "MIEN_GPU_PORT": "tcp://10.0.0.8:8000",
+    }
+    assert from_environment(linked) == Settings()
+
+
+def test_every_variable_that_the_repository_names_is_a_setting_or_known_to_be_none() -> None:
+    places = ("docker", "tests", "benchmarks", "service", "calibration", "model_export", "docs", ".ci")
+    paths = [path for place in places for path in (REPOSITORY / place).rglob("*")]
+    texts = [path.read_text() for path in paths if path.suffix in {".py", ".md", ".yaml", ""} and path.is_file()]
+    assert any("MIEN_GPU_PORT:-" in text for text in texts)
+    found = {name for text in texts for name in re.findall(r"\$\{(MIEN_\w+)|environ\.get\(\"(MIEN_\w+)", text)}
+    named = {name for pair in found for name in pair if name}
+    known = {f"MIEN_{setting.name.upper()}" for setting in fields(Settings)}
+    assert named <= known | OTHER_VARIABLES
+    assert named >= OTHER_VARIABLES  # none stays when its use has gone
 
 
 def test_a_wildcard_address_is_no_name() -> None:
