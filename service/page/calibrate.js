@@ -2,7 +2,7 @@
 // wished goes out as POST, to this service alone.
 
 import { Face, amountAt, dotAt } from "./cue.js";
-import { Profiles, post } from "./profiles.js";
+import { Profiles, post, remember } from "./profiles.js";
 import { drawReport } from "./report.js";
 
 const ENDINGS = {
@@ -154,7 +154,8 @@ export class CalibrationPanel {
     const version = byId("consent").dataset.version;
     say("setup-note", "");
     const refusal = await this.#post("start", { wearer, version, keep_takes: String(keep), retention_days: "30" });
-    if (refusal !== null) say("setup-note", refusal);
+    if (refusal === null) remember(wearer);
+    else say("setup-note", refusal);
   }
 
   async #wish(what, parameters = {}) {

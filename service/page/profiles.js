@@ -2,6 +2,25 @@
 
 const byId = (id) => document.getElementById(id);
 const NEW = "";
+const LAST = "mien.wearer"; // the profile that was last used in this browser
+
+function lastUsed() {
+  try {
+    return localStorage.getItem(LAST);
+  } catch {
+    return null; // a browser that keeps nothing
+  }
+}
+
+/** Keeps the name of the profile used now; null forgets it. */
+export function remember(wearer) {
+  try {
+    if (wearer === null) localStorage.removeItem(LAST);
+    else localStorage.setItem(LAST, wearer);
+  } catch {
+    // the name is asked for again next time
+  }
+}
 
 async function refusalOf(response) {
   if (response.ok) return null;
@@ -41,14 +60,14 @@ export class Profiles {
     return byId("profile").value === NEW ? byId("new-name").value : byId("profile").value;
   }
 
-  /** Looks who has a profile; offers the headset's wearer first. */
+  /** Looks who has a profile; offers the headset's wearer, else the one last used here, else a new name. Never a name that is gone. */
   async refresh(wearer) {
     const found = await get("/v1/profiles");
     byId("no-profiles").hidden = found !== null;
     const names = found?.wearers ?? [];
     byId("profile").replaceChildren(...names.map((name) => new Option(name, name)), new Option("a new profile", NEW));
-    byId("profile").value = names.includes(wearer) ? wearer : NEW;
-    if (byId("profile").value === NEW && !byId("new-name").value) byId("new-name").value = wearer;
+    byId("profile").value = [wearer, lastUsed()].find((name) => names.includes(name)) ?? NEW;
+    byId("new-name").value = "";
     this.available = found !== null;
     this.#offer();
   }
@@ -96,7 +115,7 @@ export class Profiles {
     }
     const refusal = await post(`/v1/profiles/${encodeURIComponent(wearer)}`, {}, "DELETE");
     byId("setup-note").textContent = refusal ?? `${wearer} is deleted: heads, recordings, consents.`;
-    byId("new-name").value = "";
+    if (refusal === null && lastUsed() === wearer) remember(null);
     await this.refresh("");
   }
 

@@ -258,9 +258,10 @@ def test_a_wearer_is_calibrated_from_the_page(page: Page, start_service: StartSe
     with FollowingWearer(service.stream_url, takes, person.rate_hz):
         expect(page.locator("#wearer")).to_have_text("ada", timeout=20_000)
         page.locator("#calibrate-open").click()
-        expect(page.locator("#new-name")).to_have_value("ada")
-        expect(page.locator("#start")).to_be_disabled()
+        expect(page.locator("#new-name")).to_have_value("")
         page.get_by_label("I agree").check()
+        expect(page.locator("#start")).to_be_disabled()
+        page.locator("#new-name").fill("ada")
         page.locator("#start").click()
         expect(page.locator("#prompt")).to_have_text("Relax your face and look ahead.", timeout=90_000)
         expect(page.locator('#cues [data-cue="rest"]')).to_have_attribute("data-state", "accepted", timeout=60_000)
@@ -279,9 +280,10 @@ def test_a_wearer_is_calibrated_from_the_page(page: Page, start_service: StartSe
 class ToldPage:
     """The page on a watch socket that says what the test says, and a real service behind its requests."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, wearer: str = "ada") -> None:
         self._socket: WebSocketRoute | None = None
         self._page = page
+        self._wearer = wearer
         page.route_web_socket(re.compile("/v1/watch"), self._open)
         page.goto(url)
         expect(page.locator("#calibrate-open")).to_be_enabled()
@@ -291,7 +293,7 @@ class ToldPage:
         self._socket = socket
         bundle = {"name": "test", "digest": "ab" * 32}
         self._send({"type": "hello", "protocol": 1, "eu_set": 1, "eu_names": EU_NAMES, "bundle": bundle, "rate_hz": 30})
-        headset = {"id": 1, "wearer": "ada", "active": True, "rate_hz": 30.0, "drops": 0, "head_version": 2}
+        headset = {"id": 1, "wearer": self._wearer, "active": True, "rate_hz": 30.0, "drops": 0, "head_version": 2}
         latency = {"p50": 1.0, "p99": 2.0}
         self._send({"type": "status", "watching": 1, "connections": [{**headset, "latency_ms": latency}]})
 
@@ -378,6 +380,38 @@ def test_the_report_says_what_changed_and_one_click_goes_back(
     told.tell("report", head_version=None, failure="The fit took too long.", report={})
     expect(page.locator("#report-title")).to_have_text("Nothing became better")
     expect(page.locator("#report-text")).to_have_text("The fit took too long. The head in use stays.")
+
+
+def test_the_name_is_the_one_last_used_here_while_its_profile_exists(
+    page: Page, kept: tuple[RunningService, Profiles]
+) -> None:
+    service, store = kept
+    store.create("bo")
+    page.route("**/v1/calibration/1/start*", lambda route: route.fulfill(json={"connection": 1, "wearer": "bo"}))
+    ToldPage(page, service.http_url, "default")
+    expect(page.locator("#profile option")).to_have_count(3)
+    expect(page.locator("#profile")).to_have_value("")
+    expect(page.locator("#new-name")).to_have_value("")  # nobody called default ever had a profile
+    page.locator("#profile").select_option("bo")
+    page.get_by_label("I agree").check()
+    with page.expect_request("**/v1/calibration/1/start*"):
+        page.locator("#start").click()
+    page.reload()
+    page.locator("#calibrate-open").click()
+    expect(page.locator("#profile")).to_have_value("bo")
+    store.delete_wearer("bo")
+    page.locator("#calibrate-close").click()
+    page.locator("#calibrate-open").click()
+    expect(page.locator("#profile option")).to_have_count(2)
+    expect(page.locator("#profile")).to_have_value("")
+    expect(page.locator("#new-name")).to_have_value("")
+
+
+def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
+    ToldPage(page, kept[0].http_url)
+    expect(page.locator("#worth")).to_be_visible()
+    expect(page.locator("#worth")).to_contain_text("free movement not yet")
+    assert page.locator("body").inner_html().count("free movement") == 1
 
 
 def test_a_profile_is_deleted_after_asking_twice(page: Page, kept: tuple[RunningService, Profiles]) -> None:
