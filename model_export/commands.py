@@ -29,6 +29,9 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--balancer", type=click.Choice(BALANCER_NAMES), default="equal", show_default=True, help="Of losses.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--start-from", type=_FOLDER, help="Finished run whose weights this one begins with.")
+@click.option(
+    "--optimiser", type=click.Choice(("adamw", "muon")), default="muon", show_default=True, help="Of kernels."
+)
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="At its peak.")
 @click.option(
     "--augment", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the full shifts and turns."

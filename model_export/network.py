@@ -43,7 +43,7 @@ class BackboneConfig:
     """Channels at 8x8."""
     top_blocks: int = 2
     """Residual 3x3 convolutions at 8x8."""
-    flat: int = 8
+    flat: int = 16
     """Channels of the 8x8 map that is flattened."""
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class BackboneConfig:
 
 
 EYE_BACKBONE: Final = BackboneConfig()
-MOUTH_BACKBONE: Final = BackboneConfig(middle=64)
+MOUTH_BACKBONE: Final = BackboneConfig(middle=64, top=128)
 """More channels where 32 EUs meet in one picture."""
 
 

@@ -51,6 +51,7 @@ from model_export.data import (
 from model_export.errors import TrainingError
 from model_export.losses import losses
 from model_export.metrics import pearson
+from model_export.muon import Muon
 from model_export.network import (
     EYE_BACKBONE,
     EYE_EU_COUNT,
@@ -63,6 +64,7 @@ from model_export.processes import mean_over_ranks, require_same_everywhere, sha
 from model_export.run_log import RunLog
 
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OPTIMISERS: Final = ("adamw", "muon")
 _WARM_UP: Final = 0.03
 """Share of the run in which the learning rate rises."""
 _LAST_RATE: Final = 0.005
@@ -93,6 +95,8 @@ class TrainConfig:
     """Share of the wearers kept unseen for judging."""
     learning_rate: float = 3e-3
     """AdamW's, at its peak."""
+    optimiser: str = "muon"
+    """Of kernels and matrices inside the backbones, one of OPTIMISERS; heads, biases and norms take AdamW."""
     weight_decay: float = 0.02
     """AdamW's, on matrices and kernels only."""
     gradient_limit: float = 5.0
@@ -134,6 +138,8 @@ class TrainConfig:
             raise TrainingError("Epochs, minutes and the learning rate should be above 0.")
         if self.precision not in PRECISIONS:
             raise TrainingError(f"`precision` should be one of {', '.join(PRECISIONS)}. Found {self.precision!r}.")
+        if self.optimiser not in OPTIMISERS:
+            raise TrainingError(f"`optimiser` should be one of {', '.join(OPTIMISERS)}. Found {self.optimiser!r}.")
         balancer_by_name(self.balancer)
 
     def essence(self) -> dict[str, Any]:
@@ -165,13 +171,16 @@ def learning_rate(done: float, peak: float) -> float:
     return peak * warm * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def _optimiser(network: ExpressionNetwork, config: TrainConfig) -> Muon:
     parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+    heads = {id(p) for head in (network.eye_head, network.mouth_head) for p in head.parameters()}
+    inner = [p for p in parameters if p.ndim >= 2 and id(p) not in heads]
+    groups: list[dict[str, Any]] = [
+        {"params": inner, "weight_decay": config.weight_decay, "orthogonal": config.optimiser == "muon"},
+        {"params": [p for p in parameters if p.ndim >= 2 and id(p) in heads], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    return Muon(groups, lr=config.learning_rate, precision=PRECISIONS[config.precision])
 
 
 @torch.no_grad()
