@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from model_export.contract import CROP_SIZE_PX, Camera, Take, TakeError
 from model_export.contract.take import Encoding
+from model_export.decode import PictureError, decode_jpeg
 
 
 def crops_of(take: Take) -> Mapping[Camera, tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """For each camera of the take uint8 crops [T, 128, 128], upright and not mirrored, and bool [T]: whether it had a frame.
 
-    A crop without a frame is black. Raises TakeError for a JPEG that cannot be decoded. Takes that the service records are
-    crops already; 2 ms a second of recording.
+    A crop without a frame is black. Raises TakeError for a JPEG that is cut off or cannot be decoded. Takes that the service
+    records are crops already; 2 ms a second of recording.
     """
     return {camera: _crops_of(take, camera, images) for camera, images in take.images.items()}
 
@@ -26,17 +27,15 @@ def _crops_of(take: Take, camera: Camera, images: tuple[bytes, ...]) -> tuple[ND
     crops_THW = np.zeros((len(take), CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
     seen_T = np.array([bool(image) for image in images])
     for t in np.flatnonzero(seen_T):
-        bytes_N = np.frombuffer(images[t], np.uint8)
         if take.encoding is Encoding.GRAY8:
-            pixels_HW = bytes_N.reshape(take.size_px)
+            pixels_HW = np.frombuffer(images[t], np.uint8).reshape(take.size_px)
         else:
-            decoded = cv2.imdecode(bytes_N, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-            if decoded is None:
+            try:
+                pixels_HW = decode_jpeg(images[t])
+            except PictureError as error:
                 raise TakeError(
-                    f"Image {t} of {camera.label} should be a JPEG that can be decoded. Found a damaged one; "
-                    "record the take again."
-                )
-            pixels_HW = np.asarray(decoded, np.uint8)
+                    f"Image {t} of {camera.label} should {error.expected}. Found {error.found}; record the take again."
+                ) from None
         crops_THW[t] = _square(pixels_HW)
     return crops_THW, seen_T
 

@@ -3,21 +3,13 @@
 Axes: H W image. The header was checked when the message was parsed (service.jpeg): its size is bounded and the one declared.
 """
 
-from typing import Final
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract.take import Encoding
+from model_export.decode import PictureError, decode_jpeg
 from service.errors import ErrorCode, WireError
 from service.wire_messages import EncodedFrame
-
-_END: Final = b"\xff\xd9"
-_MAX_PADDING: Final = 64
-"""Cameras fill their buffers with so many zero bytes after the end of a JPEG."""
-_FLAGS: Final = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-"""Orientation in EXIF is ignored: how the camera sits is told by its placement, once."""
 
 
 def decode_image(frame: EncodedFrame) -> NDArray[np.uint8]:
@@ -25,29 +17,18 @@ def decode_image(frame: EncodedFrame) -> NDArray[np.uint8]:
 
     Raises WireError (jpeg, size) for a body that does not keep what its header says.
     """
-    bytes_N = np.frombuffer(frame.payload, np.uint8)
     if frame.encoding is Encoding.GRAY8:
-        return bytes_N.reshape(frame.height, frame.width)
-    # The decoder fills what is missing with grey and only warns: a JPEG that was cut off must not pass as a face.
-    if not bytes(frame.payload[-_MAX_PADDING:]).rstrip(b"\0").endswith(_END):
-        raise WireError(
-            ErrorCode.JPEG,
-            f"The JPEG of {frame.camera.label} should end with FF D9.",
-            "a JPEG that is cut off",
-            "Send whole images.",
-        )
+        return np.frombuffer(frame.payload, np.uint8).reshape(frame.height, frame.width)
     try:
-        pixels_HW = cv2.imdecode(bytes_N, _FLAGS)
-    except cv2.error:
-        pixels_HW = None
-    if pixels_HW is None:
+        pixels_HW = decode_jpeg(frame.payload)
+    except PictureError as error:
         raise WireError(
             ErrorCode.JPEG,
-            f"The JPEG of {frame.camera.label} should have a body that can be decoded.",
-            "a damaged one",
+            f"The JPEG of {frame.camera.label} should {error.expected}.",
+            error.found,
             "Send a whole baseline or progressive JPEG of 8 bits, as cv2.imencode writes it.",
-        )
-    if pixels_HW.shape != (frame.height, frame.width) or pixels_HW.dtype != np.uint8:
+        ) from None
+    if pixels_HW.shape != (frame.height, frame.width):
         found = " x ".join(map(str, pixels_HW.shape[1::-1]))
         raise WireError(
             ErrorCode.SIZE,
@@ -55,4 +36,4 @@ def decode_image(frame: EncodedFrame) -> NDArray[np.uint8]:
             f"{found} when decoded",
             "Send one image in each JPEG.",
         )
-    return np.asarray(pixels_HW, np.uint8)
+    return pixels_HW
