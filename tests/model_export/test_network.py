@@ -91,8 +91,8 @@ def test_both_eyes_carry_the_same_universal_head() -> None:
 
 def test_shipped_sizes_keep_the_budget() -> None:
     network = ExpressionNetwork()
-    assert 2 * convolution_flops(EYE_BACKBONE) + convolution_flops(MOUTH_BACKBONE) < 165e6
-    assert sum(parameter.numel() for parameter in network.parameters()) < 850_000
+    assert 2 * convolution_flops(EYE_BACKBONE) + convolution_flops(MOUTH_BACKBONE) < 185e6
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1_300_000
 
 
 def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values() -> None:
