@@ -7,22 +7,32 @@ For output o, with r the outputs of the frames in which the wearer rests:     bi
 so that the resting face reads 0. The median leaves out the blinks of a few seconds of rest. What has no zero at rest stays as
 it is: pupils, and the confidence. Used after a calibration's rest cue, when a headset was put on again, and as the baseline "rest
 offset only" that every fit has to beat.
+
+A shift moves every movement along with the rest, and weak heads answer a mean at rest: moving all outputs made free movement
+worse (docs/experiments.md). So `recentre_judged` moves only those that a held-out half of the rest asks for: the shift of either
+half has to bring the other half nearer to rest, in what is served, by a margin.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.features import TakeFeatures
+from calibration.features import GAZE_OUTPUTS, TakeFeatures
+from calibration.gate import OUTPUT_NAMES
 from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Camera, Head, RegionHead
 from model_export.contract.head import OUTPUT_COUNT
 
 LEAST_FRAMES: Final = 10
 """A camera that saw fewer frames of rest is left as it was: a median of less may be a blink."""
 _NO_REST: Final = ("pupilDilate",)
+RECENTRE_FORMAT: Final = "mien-recentring-report"
+RECENTRE_VERSION: Final = 1
+"""1: origin, rest_frames of each camera, eus (before, after, source), summary (outputs_judged, outputs_moved)."""
+ORIGIN: Final = "recentred"
+"""Where a re-centred head, and each output that moved, comes from; one that stayed is "old", as in a calibration's report."""
 
 
 def recentre(head: Head, rest: Sequence[TakeFeatures]) -> Head:
@@ -42,6 +52,129 @@ def recentre_region(camera: Camera, region: RegionHead, rest_TF: NDArray[np.floa
     shift_O = np.median(region.apply(rest_TF), axis=0)
     shift_O[~_resting_outputs(camera)] = 0.0
     return replace(region, bias_O=(region.bias_O - shift_O).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class RecentreConfig:
+    """From where on an output is moved."""
+
+    least_gain: float = 0.03
+    """By how much a served EU has to come nearer to 0, as a share of the wearer's range; the noise of three seconds is .01."""
+    least_gain_deg: float = 1.0
+    """The same for gaze."""
+
+    def __post_init__(self) -> None:
+        if min(self.least_gain, self.least_gain_deg) <= 0:
+            raise ValueError("`least_gain` and `least_gain_deg` should be positive.")
+
+
+@dataclass(frozen=True, slots=True)
+class Recentred:
+    """What became of a head that was to be re-centred."""
+
+    head: Head
+    """The head itself where nothing asked to be moved."""
+    report: Mapping[str, Any]
+    """JSON values; the same stands in a new head's `report`."""
+    better: bool
+    """Whether `head` is a new one."""
+
+
+def recentre_judged(head: Head, rest: TakeFeatures, config: RecentreConfig | None = None) -> Recentred:
+    """The head with those outputs moved that are nearer to rest by it in frames that the shift was not taken from.
+
+    The new head's version follows `head`'s, its parent is `head`.
+    """
+    config = config or RecentreConfig()
+    outcomes = {camera: _judged(camera, head[camera], _seen(rest, camera), config) for camera in Camera}
+    moved = {camera: outcome.moved_O for camera, outcome in outcomes.items()}
+    report = _report(outcomes)
+    if not any(moved_O.any() for moved_O in moved.values()):
+        return Recentred(head, report, better=False)
+    new = replace(
+        head,
+        left_eye=outcomes[Camera.LEFT_EYE].region,
+        right_eye=outcomes[Camera.RIGHT_EYE].region,
+        mouth=outcomes[Camera.MOUTH].region,
+        head_version=head.head_version + 1,
+        parent=head.head_version,
+        report=report,
+    )
+    return Recentred(new, report, better=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    region: RegionHead
+    frames: int
+    judged_O: NDArray[np.bool_]
+    moved_O: NDArray[np.bool_]
+    before_O: NDArray[np.float32]
+    """Mean distance from rest of both held-out halves, as served: EUs 0 to 1, gaze in degrees."""
+    after_O: NDArray[np.float32]
+    """The same by the shift of the other half, whether or not it was taken."""
+
+
+def _judged(camera: Camera, region: RegionHead, rest_TF: NDArray[np.float32], config: RecentreConfig) -> _Outcome:
+    resting_O = _resting_outputs(camera)
+    if len(rest_TF) < 2 * LEAST_FRAMES:
+        none_O, nothing_O = np.zeros_like(resting_O), np.zeros(len(resting_O), np.float32)
+        return _Outcome(region, len(rest_TF), none_O, none_O, nothing_O, nothing_O)
+    out_TO = region.apply(rest_TF)
+    middle = len(out_TO) // 2
+    halves = (out_TO[:middle], out_TO[middle:])  # in time: neighbours are nearly the same picture
+    before_2O = np.stack([_from_rest(camera, half_TO) for half_TO in halves])
+    after_2O = np.stack(
+        [
+            _from_rest(camera, half_TO - np.median(other_TO, axis=0).astype(np.float32))
+            for half_TO, other_TO in zip(halves, reversed(halves), strict=True)
+        ]
+    )
+    margin_O = np.full(len(resting_O), config.least_gain)
+    if camera is not Camera.MOUTH:
+        margin_O[GAZE_OUTPUTS] = config.least_gain_deg
+    moved_O = resting_O & ((before_2O - after_2O) >= margin_O).all(axis=0)
+    shift_O = np.where(moved_O, np.median(out_TO, axis=0), 0.0)
+    moved = replace(region, bias_O=(region.bias_O - shift_O).astype(np.float32)) if moved_O.any() else region
+    return _Outcome(moved, len(rest_TF), resting_O, moved_O, before_2O.mean(axis=0), after_2O.mean(axis=0))
+
+
+def _from_rest(camera: Camera, out_TO: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far frames are from rest on average as they would be served: an EU below 0 is served as 0 and is at rest."""
+    away_TO = out_TO.clip(0, 1)
+    if camera is not Camera.MOUTH:
+        away_TO[:, GAZE_OUTPUTS] = np.abs(out_TO[:, GAZE_OUTPUTS])
+    return np.asarray(away_TO.mean(axis=0), np.float32)
+
+
+def _seen(rest: TakeFeatures, camera: Camera) -> NDArray[np.float32]:
+    features_TF = rest.features.get(camera, np.empty((0, FEATURE_COUNT), np.float32))
+    return features_TF[np.isfinite(features_TF).all(axis=1)]
+
+
+def _report(outcomes: Mapping[Camera, _Outcome]) -> dict[str, Any]:
+    eus: dict[str, Any] = {}
+    for camera, outcome in outcomes.items():
+        for o, name in enumerate(OUTPUT_NAMES[camera]):
+            if outcome.judged_O[o]:
+                moved = bool(outcome.moved_O[o])
+                before, after = float(outcome.before_O[o]), float(outcome.after_O[o])
+                eus[name] = {
+                    "before": round(before, 4),
+                    "after": round(after if moved else before, 4),
+                    "source": ORIGIN if moved else "old",
+                }
+    return {
+        "format": RECENTRE_FORMAT,
+        "version": RECENTRE_VERSION,
+        "origin": ORIGIN,
+        "rest_frames": {camera.label: outcome.frames for camera, outcome in outcomes.items()},
+        "summary": {
+            "outputs_judged": len(eus),
+            "outputs_moved": sum(eu["source"] == ORIGIN for eu in eus.values()),
+        },
+        "eus": eus,
+    }
 
 
 def _resting_outputs(camera: Camera) -> NDArray[np.bool_]:

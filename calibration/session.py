@@ -5,7 +5,8 @@
                    |________ refused, redone, lost and back ________________________________________|
 
 No clock, no files, no process: times come with the events, and whoever drives the session calls it again at `wakes_ns`. An event
-that does not fit the state (a judgement of a recording that was discarded, a second consent) changes nothing.
+that does not fit the state (a judgement of a recording that was discarded, a second consent) changes nothing. Re-centring is a
+session of the one cue rest, whose worker moves the offsets of the head in use in place of a fit.
 """
 
 from collections.abc import Iterable
@@ -73,6 +74,8 @@ class SessionConfig:
 
     cues: tuple[Cue, ...] = CUES
     """In the order in which they are asked for; the first one is rest."""
+    rest_teaches: bool = False
+    """Whether rest alone is something to learn from, as for re-centring; then the session ends with its report."""
     countdown_ns: int = 2 * _SECOND_NS
     attempts: int = 3
     """A cue refused this often is left out; it can be redone."""
@@ -325,7 +328,7 @@ class Session:
 
     def _begin_fit(self) -> list[Wish]:
         assert REST in self.accepted  # it cannot be skipped, and a session ends where it is left out
-        if len(self.accepted) == 1:
+        if len(self.accepted) == 1 and not self.config.rest_teaches:
             return self._end(Outcome.NOTHING_TO_LEARN)
         self._fit += 1
         self._fitted = None
@@ -352,7 +355,8 @@ class Session:
     def _report(self, version: int | None, failure: str | None) -> list[Wish]:
         self.state, self.wakes_ns = State.REPORTED, self._clock_ns + self.config.reported_ns
         report = {} if self._fitted is None else self._fitted.report
-        return [Report(self._fit, version, report, failure)]
+        told = Report(self._fit, version, report, failure)
+        return [told, *self._end(Outcome.CLOSED)] if self.config.rest_teaches else [told]
 
     def _end(self, outcome: Outcome) -> list[Wish]:
         discarded = self._discard()

@@ -41,10 +41,14 @@ class WorkerConfig:
     """So many workers that die without having said a word are not replaced any more."""
 
     @classmethod
-    def for_bundle(cls, bundle: Path, profiles: Path | None = None, wearer: str = "") -> "WorkerConfig":
-        """The real worker; `profiles`: where it keeps accepted takes of a wearer who chose so."""
-        keep = () if profiles is None else ("--profiles", str(profiles), "--wearer", wearer)
-        return cls((sys.executable, "-m", "calibration.worker_process", "--bundle", str(bundle), *keep))
+    def for_bundle(
+        cls, bundle: Path, profiles: Path | None = None, wearer: str = "", *, recentre: bool = False
+    ) -> "WorkerConfig":
+        """The real worker; `profiles`: where it keeps accepted takes of a wearer who chose so; `recentre`: it fits nothing."""
+        options = () if profiles is None else ("--profiles", str(profiles), "--wearer", wearer)
+        if recentre:
+            options = (*options, "--recentre")
+        return cls((sys.executable, "-m", "calibration.worker_process", "--bundle", str(bundle), *options))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

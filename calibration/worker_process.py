@@ -1,6 +1,8 @@
 """The calibration worker: a process at the lowest priority that records takes, judges them and fits heads. It owns torch.
 
-    python -m calibration.worker_process --bundle FOLDER [--profiles FOLDER --wearer NAME]
+    python -m calibration.worker_process --bundle FOLDER [--profiles FOLDER --wearer NAME] [--recentre]
+
+With --recentre it fits nothing and needs no torch: what it learns is the rest (calibration.rest_learner).
 
 Messages (calibration.worker_messages) come on stdin and go to stdout; prints of libraries go to stderr. A thread reads, so that
 frames are taken while the main thread computes; when stdin ends, the service is gone, and so is this process at once. Where the
@@ -219,14 +221,19 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--profiles", type=Path)
     parser.add_argument("--wearer")
+    parser.add_argument("--recentre", action="store_true")
     options = parser.parse_args()
     pipes = own_pipes()
     if hasattr(os, "nice"):
         os.nice(19)
+    keep = None if options.profiles is None else Keep(Profiles(options.profiles), options.wearer)
+    if options.recentre:
+        from calibration.rest_learner import RestLearner
+
+        serve(Desk(RestLearner(options.bundle), keep), *pipes)
     from calibration.learner import MovementLearner
     from calibration.live_gauge import MovementGauge
 
-    keep = None if options.profiles is None else Keep(Profiles(options.profiles), options.wearer)
     serve(Desk(MovementLearner(options.bundle), keep, MovementGauge()), *pipes)
 
 

@@ -9,7 +9,8 @@ Everything here runs on the event loop except `crops_of`, which runs on the work
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -40,6 +41,13 @@ Tell = Callable[[dict[str, Any]], Awaitable[None]]
 _Offered = tuple[FrameMessage, Rig]
 
 
+class WorkerOf(Protocol):
+    """Gives the worker to start."""
+
+    def __call__(self, wearer: str, /, *, keeps: bool, recentres: bool) -> WorkerConfig:
+        """`keeps`: whether takes are kept; `recentres`: whether it moves offsets in place of a fit."""
+
+
 class Calibrations:
     """Who calibrates now: one calibration a wearer, several wearers side by side."""
 
@@ -47,18 +55,17 @@ class Calibrations:
         self,
         wearers: Wearers,
         backbone_digest: str,
-        command: Callable[[str, bool], WorkerConfig],
+        command: WorkerOf,
         session: SessionConfig | None = None,
     ) -> None:
         self.wearers = wearers
         self.backbone_digest = backbone_digest
         self.command = command
-        """(wearer, whether takes are kept) -> the worker to start."""
         self.session = session or SessionConfig()
         self._running: set[str] = set()
 
     async def start(self, wearer: str, wish: Calibrate, tell: Tell) -> "Calibration":
-        """A calibration that has begun; raises WireError where it may not."""
+        """A calibration, or a re-centring, that has begun; raises WireError where it may not."""
         profiles = self.wearers.profiles
         if profiles is None:
             raise WireError(
@@ -76,7 +83,7 @@ class Calibrations:
             )
         self._running.add(wearer)
         try:
-            keep = await asyncio.to_thread(_consented, profiles, wearer, wish)
+            keeps = await asyncio.to_thread(_consented, profiles, wearer, wish)
         except errors.ProfileError as error:
             self._running.discard(wearer)
             code = ErrorCode.CONSENT if isinstance(error, errors.ConsentError) else ErrorCode.STORAGE
@@ -84,7 +91,12 @@ class Calibrations:
         except BaseException:
             self._running.discard(wearer)
             raise
-        return Calibration(self, profiles, wearer, self.command(wearer, keep), tell)
+        recentres = wish.do == "recentre"
+        session = Session(
+            replace(self.session, cues=self.session.cues[:1], rest_teaches=True) if recentres else self.session
+        )
+        worker = self.command(wearer, keeps=keeps, recentres=recentres)
+        return Calibration(self, profiles, wearer, session, worker, tell)
 
     def forget(self, wearer: str) -> None:
         """The wearer's calibration is over."""
@@ -92,10 +104,16 @@ class Calibrations:
 
 
 class Calibration:
-    """One calibration of one wearer, until `run` ends."""
+    """One calibration, or re-centring, of one wearer, until `run` ends."""
 
-    def __init__(
-        self, calibrations: Calibrations, profiles: Profiles, wearer: str, config: WorkerConfig, tell: Tell
+    def __init__(  # noqa: PLR0917 - made in one place
+        self,
+        calibrations: Calibrations,
+        profiles: Profiles,
+        wearer: str,
+        session: Session,
+        config: WorkerConfig,
+        tell: Tell,
     ) -> None:
         self.wearer = wearer
         self._calibrations = calibrations
@@ -107,7 +125,7 @@ class Calibration:
         self._gauge: float | None = None
         """What the gauge shows and the client was not told yet."""
         self._cue = ""
-        self._session = Session(calibrations.session)
+        self._session = session
         self._heads: dict[int, Head] = {}
         self._worker: Worker[_Offered] = Worker(config, crops_of, self._hear, self._heads.__setitem__, self._hear_gauge)
         self._recording = False

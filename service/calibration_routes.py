@@ -1,4 +1,4 @@
-"""The calibration routes: a page starts, skips, redoes and cancels the calibration of a headset that is connected.
+"""The calibration routes: a page starts, skips, redoes and cancels the calibration of a connected headset, or re-centres it.
 
 The calibration is the same as over the headset's own WebSocket, where its events go, too; pages read them from /v1/watch.
 """
@@ -64,13 +64,13 @@ async def _wish(stream: Stream, wish: Calibrate, wearer: str | None = None) -> C
     return CalibrationBody(connection=stream.number, wearer=stream.wearer)
 
 
-@router.post("/start", summary="Start a calibration")
-async def start(
-    headset: Headset,
-    wearer: Annotated[
-        str | None,
-        Query(pattern=f"^{WEARER_PATTERN}$", description="Who wears the headset from now on; left out: whoever does."),
-    ] = None,
+_Wearer = Annotated[
+    str | None,
+    Query(pattern=f"^{WEARER_PATTERN}$", description="Who wears the headset from now on; left out: whoever does."),
+]
+
+
+def _consent(
     version: Annotated[
         str | None,
         Query(
@@ -81,10 +81,26 @@ async def start(
     ] = None,
     keep_takes: Annotated[Literal["true", "false"], Query(description="May recordings be kept?")] = "false",
     retention_days: Annotated[int, Query(ge=1, le=3650, description="How long a kept recording stays.")] = 30,
-) -> CalibrationBody:
+) -> GivenConsent | None:
+    return None if version is None else GivenConsent(version, keep_takes == "true", retention_days)
+
+
+Consent = Annotated[GivenConsent | None, Depends(_consent)]
+
+
+@router.post("/start", summary="Start a calibration")
+async def start(headset: Headset, consent: Consent, wearer: _Wearer = None) -> CalibrationBody:
     """Begins with the first cue as soon as the worker has loaded. The headset has to send frame sets all the while."""
-    consent = None if version is None else GivenConsent(version, keep_takes == "true", retention_days)
     return await _wish(headset, Calibrate("start", consent=consent), wearer)
+
+
+@router.post("/recentre", summary="The headset was put on again")
+async def recentre(headset: Headset, consent: Consent, wearer: _Wearer = None) -> CalibrationBody:
+    """Records three seconds of rest and moves the offsets of the head in use that held-out frames of it ask for.
+
+    The moved head answers, and going back one head of the profile undoes it. It ends with its report.
+    """
+    return await _wish(headset, Calibrate("recentre", consent=consent), wearer)
 
 
 @router.post("/skip", summary="Skip the cue that is asked for")

@@ -32,6 +32,7 @@ from service.settings import Settings
 from service.wearers import Wearers
 from service.wire import (
     DEFAULT_WEARER,
+    STARTS,
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
     Calibrate,
@@ -239,7 +240,7 @@ class Stream:
     async def _calibrate(self, wish: Calibrate) -> None:
         """Starts a calibration, or hands a wish to the one that runs; the rest of it goes on beside the stream."""
         running = self._calibration is not None and not self._calibration.over
-        if running == (wish.do == "start"):
+        if running == (wish.do in STARTS):
             raise WireError(
                 ErrorCode.CONFLICT,
                 f"A `{wish.do}` needs {'no' if running else 'a'} calibration on this connection.",
@@ -358,8 +359,8 @@ class Outbox:
         return answer
 
 
-def _worker_config(bundle: Path, profiles: Path | None, wearer: str, keeps: bool) -> WorkerConfig:
-    return WorkerConfig.for_bundle(bundle, profiles if keeps else None, wearer)
+def _worker_config(bundle: Path, profiles: Path | None, wearer: str, *, keeps: bool, recentres: bool) -> WorkerConfig:
+    return WorkerConfig.for_bundle(bundle, profiles if keeps else None, wearer, recentre=recentres)
 
 
 def _not_text(size: int) -> WireError:

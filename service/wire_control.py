@@ -15,6 +15,7 @@ from service.wire_messages import (
     CALIBRATION_WISHES,
     DEFAULT_LIMITS,
     PROTOCOL_VERSION,
+    STARTS,
     Calibrate,
     CalibrationTold,
     CameraPlacement,
@@ -159,7 +160,7 @@ def _read_calibrate(fields: Fields) -> Calibrate:
     do = fields.text("do")
     if do not in CALIBRATION_WISHES:
         raise fields.refuse("do", f"one of {', '.join(CALIBRATION_WISHES)}", do)
-    fields.only("type", "do", *({"redo": ["cue"], "start": ["consent"]}.get(do, [])))
+    fields.only("type", "do", *(["cue"] if do == "redo" else ["consent"] if do in STARTS else []))
     consent = None
     if "consent" in fields:
         given = fields.inner("consent")

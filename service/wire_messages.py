@@ -216,7 +216,9 @@ class GivenConsent:
     retention_days: int = 30
 
 
-CALIBRATION_WISHES: Final = ("start", "skip", "redo", "cancel")
+CALIBRATION_WISHES: Final = ("start", "skip", "redo", "cancel", "recentre")
+STARTS: Final = ("start", "recentre")
+"""Wishes that begin something, and may bring a consent; the others go to what runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ class Calibrate:
     cue: str | None = None
     """Of a redo."""
     consent: GivenConsent | None = None
-    """Of a start; None where one is on record."""
+    """Of a start or a recentre; None where one is on record."""
 
 
 @dataclass(frozen=True, slots=True)

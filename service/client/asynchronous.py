@@ -20,6 +20,7 @@ from model_export.contract.frames import Camera, FrameSet
 from service.client.session import Counts, Session, pauses_s, reason_of
 from service.errors import ClientError, UnansweredError, UnreachableError, WireError
 from service.wire import (
+    STARTS,
     Calibrate,
     CalibrationTold,
     CameraPlacement,
@@ -187,7 +188,7 @@ class AsyncClient:
         """
         if self._socket is None:
             raise _unanswered(None, "no connection")
-        started = self._starting = asyncio.get_running_loop().create_future() if do == "start" else None
+        started = self._starting = asyncio.get_running_loop().create_future() if do in STARTS else None
         try:
             await self._socket.send(self._session.calibrate(Calibrate(do, cue, consent)))
             if started is not None:
@@ -196,6 +197,13 @@ class AsyncClient:
             raise _unanswered(None, reason_of(error)) from None
         finally:
             self._starting = None
+
+    async def recentre(self, *, consent: GivenConsent | None = None, timeout_s: float = 5.0) -> None:
+        """After the headset was put on again: a few seconds of rest, by which the head in use is moved where that is better.
+
+        As calibrate(): frame sets have to be sent, next_event() tells how it goes, and it ends by itself after its report.
+        """
+        await self.calibrate("recentre", consent=consent, timeout_s=timeout_s)
 
     @property
     def calibrating(self) -> bool:

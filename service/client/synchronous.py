@@ -17,6 +17,7 @@ from model_export.contract.frames import Camera, FrameSet
 from service.client.session import Counts, Session, pauses_s, reason_of
 from service.errors import ClientError, UnansweredError, UnreachableError, WireError
 from service.wire import (
+    STARTS,
     Calibrate,
     CalibrationTold,
     CameraPlacement,
@@ -176,7 +177,7 @@ class Client:
             self._lose(error)
             raise _unanswered(reason_of(error)) from None
         give_up_s = time.monotonic() + timeout_s
-        while do == "start":
+        while do in STARTS:
             answer = self._read(give_up_s)
             if isinstance(answer, CalibrationTold):
                 return
@@ -184,6 +185,13 @@ class Client:
                 raise answer
             if isinstance(answer, Reply | WireError):
                 self._keep(answer)
+
+    def recentre(self, *, consent: GivenConsent | None = None, timeout_s: float = 5.0) -> None:
+        """After the headset was put on again: a few seconds of rest, by which the head in use is moved where that is better.
+
+        As calibrate(): frame sets have to be sent, events() tells how it goes, and it ends by itself after its report.
+        """
+        self.calibrate("recentre", consent=consent, timeout_s=timeout_s)
 
     def events(self) -> list[CalibrationTold]:
         """What the calibration told since the last call, as far as it was read along with answers; never waits."""

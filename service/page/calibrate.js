@@ -31,7 +31,8 @@ export class CalibrationPanel {
     this.total = 0;
     byId("calibrate-open").addEventListener("click", () => this.#open());
     byId("calibrate-close").addEventListener("click", () => this.dialog.close());
-    byId("start").addEventListener("click", () => this.#start());
+    byId("start").addEventListener("click", () => this.#start("start"));
+    byId("recentre").addEventListener("click", () => this.#start("recentre"));
     byId("skip").addEventListener("click", () => this.#wish("skip"));
     byId("redo").addEventListener("click", () => this.cue && this.#wish("redo", { cue: this.cue.cue }));
     byId("stop").addEventListener("click", () => this.#wish("cancel"));
@@ -104,13 +105,14 @@ export class CalibrationPanel {
         this.#leaveChips(null);
         say("prompt", "That was all. Relax.");
         say("count", "");
-        this.#moment("wait", "Learning your face");
+        this.#moment("wait", told.cues.length === 1 ? "Looking how the headset sits" : "Learning your face");
         break;
       case "report":
         this.#report(told);
         break;
       case "ended":
         this.running = false;
+        byId("cues").replaceChildren(); // nothing can be done again any more
         this.#showBusy();
         if (this.dialog.dataset.step === "run") {
           this.#show("setup");
@@ -148,12 +150,14 @@ export class CalibrationPanel {
     await this.profiles.refresh(this.headset?.wearer ?? "");
   }
 
-  async #start() {
+  /** Starts a calibration, or a re-centring: that one goes without agreeing anew where a consent is on record. */
+  async #start(what) {
     const wearer = this.profiles.chosen();
     const keep = byId("keep").checked;
     const version = byId("consent").dataset.version;
+    const agreed = byId("agree").checked ? { version, keep_takes: String(keep), retention_days: "30" } : {};
     say("setup-note", "");
-    const refusal = await this.#post("start", { wearer, version, keep_takes: String(keep), retention_days: "30" });
+    const refusal = await this.#post(what, { wearer, ...agreed });
     if (refusal === null) remember(wearer);
     else say("setup-note", refusal);
   }

@@ -125,6 +125,8 @@ export class Profiles {
     byId("delete").hidden = fresh;
     byId("delete").dataset.sure = NEW;
     byId("delete").textContent = "Delete everything of this profile";
-    byId("start").disabled = !(this.available && byId("agree").checked && this.chosen() && byId("new-name").validity.valid);
+    const agreed = byId("agree").checked && byId("new-name").validity.valid;
+    byId("start").disabled = !(this.available && agreed && this.chosen());
+    byId("recentre").disabled = !(this.available && this.chosen() && (agreed || !fresh)); // a profile has agreed before
   }
 }

@@ -21,7 +21,7 @@ const isGaze = (name) => name.startsWith("gaze"); // in degrees; everything else
 
 function row(name, { before, after, source }, worst) {
   const made = element("div", "report-row");
-  const better = source === "fitted";
+  const better = source !== "old";
   made.dataset.unit = name;
   made.dataset.better = String(better);
   const bars = element("div", "errors");
@@ -34,12 +34,15 @@ function row(name, { before, after, source }, worst) {
 /** Fills the report from its event. */
 export function drawReport({ head_version: version, failure, report }) {
   const units = Object.entries(report.eus ?? {}).filter(([, one]) => one?.before !== null && one?.after !== null);
-  const better = units.filter(([, one]) => one.source === "fitted").length;
+  const better = units.filter(([, one]) => one.source !== "old").length;
   byId("report-title").textContent = version === null ? "Nothing became better" : `Head ${version} answers now`;
   byId("report-title").dataset.better = String(version !== null);
-  const judged = units.length
-    ? `On repetitions that were held out, ${better} of ${units.length} outputs became better; they take the new head, the others keep the old one.`
-    : "No output could be judged.";
+  const recentred = report.origin === "recentred";
+  byId("report-kind").textContent = recentred ? "distance from rest" : "error";
+  const said = recentred
+    ? `In the held-out halves of your rest, ${better} of ${units.length} outputs came nearer to rest; they are moved, the others stay.`
+    : `On repetitions that were held out, ${better} of ${units.length} outputs became better; they take the new head, the others keep the old one.`;
+  const judged = units.length ? said : "No output could be judged.";
   byId("report-text").textContent = failure === null ? `${judged}${version === null ? " The head in use stays." : ""}` : `${failure} The head in use stays.`;
   const worstOf = (some) => Math.max(1e-6, ...some.flatMap(([, one]) => [one.before, one.after]));
   const worst = [worstOf(units.filter(([name]) => !isGaze(name))), worstOf(units.filter(([name]) => isGaze(name)))];

@@ -40,6 +40,15 @@ class RecordingLearner:
         return Learnt(replace(head, report={"from": head.head_version}), "smile" in takes, report)
 
 
+class RecordingRestLearner(RecordingLearner):
+    """Moves whichever head is in use."""
+
+    def fit(self, takes: Mapping[str, Take], current: Head | None) -> Learnt:
+        head = current or make_head(1, backbone_digest="ab" * 32)
+        report = {"from": head.head_version, "origin": "recentred"}
+        return Learnt(replace(head, report=report), list(takes) == ["rest"], report)
+
+
 class CountingGauge:
     """Rises by a tenth with each frame set, once there is a rest."""
 
@@ -59,10 +68,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--profiles", type=Path)
+    parser.add_argument("--recentre", action="store_true")
     options = parser.parse_args()
     pipes = own_pipes()
     keep = None if options.profiles is None else Keep(Profiles(options.profiles), "ada")
-    serve(Desk(RecordingLearner(options.folder), keep, CountingGauge()), *pipes)
+    learner = (RecordingRestLearner if options.recentre else RecordingLearner)(options.folder)
+    serve(Desk(learner, keep, CountingGauge()), *pipes)
 
 
 if __name__ == "__main__":

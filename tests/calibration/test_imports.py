@@ -6,7 +6,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["gate", "material", "recentre", "features", "take_targets", "prompted"])
+@pytest.mark.parametrize(
+    "module", ["gate", "material", "recentre", "rest_learner", "worker_process", "features", "take_targets", "prompted"]
+)
 def test_torch_is_not_loaded(module: str) -> None:
     code = f"import sys, calibration.{module}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

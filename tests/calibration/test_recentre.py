@@ -1,11 +1,13 @@
-"""Re-centring: offsets alone move, so that rest reads 0."""
+"""Re-centring: offsets alone move, so that rest reads 0; judged, only those that a held-out half of the rest asks for."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from calibration.features import TakeFeatures
-from calibration.recentre import LEAST_FRAMES, recentre
-from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Camera
+from calibration.recentre import LEAST_FRAMES, RecentreConfig, recentre, recentre_judged
+from model_export.contract import EU_INDEX, EYE_MOVEMENTS, FEATURE_COUNT, MOUTH_EUS, Camera, Head, read_head, write_head
 from tests.bundles import make_head
 from tests.calibration.synthetic_wearer import FRAME_NS, same_heads
 
@@ -78,3 +80,87 @@ def test_version_parent_and_report_stay() -> None:
     head = make_head(backbone_digest="a" * 64, head_version=3)
     found = recentre(head, [rest()])
     assert (found.head_version, found.parent, found.backbone_digest) == (3, 2, "a" * 64)
+
+
+JAW, SMILE = (MOUTH_EUS.index(name) for name in ("jawOpen", "mouthSmileLeft"))
+
+
+def resting_head(**offsets: float) -> Head:
+    """A head that reads this of every face, 0 where nothing is said: weights are 0, so that features say nothing."""
+    head = make_head(backbone_digest="a" * 64, head_version=3)
+    regions = []
+    for camera in Camera:
+        bias_O = np.zeros_like(head[camera].bias_O)
+        for name, offset in offsets.items():
+            if name == "gaze_deg" and camera is not Camera.MOUTH:
+                bias_O[12:14] = offset
+            elif name in EU_INDEX and EU_INDEX[name] - 24 in range(32) and camera is Camera.MOUTH:
+                bias_O[EU_INDEX[name] - 24] = offset
+        weight_FO = np.zeros_like(head[camera].weight_FO)
+        regions.append(replace(head[camera], bias_O=bias_O, weight_FO=weight_FO))
+    return replace(head, left_eye=regions[0], right_eye=regions[1], mouth=regions[2])
+
+
+def test_only_what_is_off_by_the_margin_moves() -> None:
+    found = recentre_judged(resting_head(jawOpen=0.2, mouthSmileLeft=0.02, gaze_deg=4.0), rest())
+    assert found.better
+    assert found.head.mouth.bias_O[JAW] == pytest.approx(0, abs=1e-6)
+    assert found.head.mouth.bias_O[SMILE] == pytest.approx(0.02)
+    assert found.head.left_eye.bias_O[12:14] == pytest.approx([0, 0], abs=1e-6)
+    assert found.report["summary"] == {"outputs_judged": 11 + 2 + 11 + 2 + 32, "outputs_moved": 5}
+    assert found.report["eus"]["jawOpen"] == {"before": 0.2, "after": 0.0, "source": "recentred"}
+    assert found.report["eus"]["mouthSmileLeft"] == {"before": 0.02, "after": 0.02, "source": "old"}
+    assert "pupilDilateLeft" not in found.report["eus"]
+
+
+def test_an_output_below_zero_is_served_as_rest_and_stays() -> None:
+    found = recentre_judged(resting_head(jawOpen=-0.3), rest())
+    assert not found.better
+    assert found.head.mouth.bias_O[JAW] == pytest.approx(-0.3)
+
+
+def test_a_rest_whose_halves_disagree_moves_nothing() -> None:
+    head = resting_head()
+    weight_FO = head.mouth.weight_FO.copy()
+    weight_FO[0, JAW] = 1.0
+    head = replace(head, mouth=replace(head.mouth, weight_FO=weight_FO, up_AF=np.zeros_like(head.mouth.up_AF)))
+    seen = rest()
+    seen.features[Camera.MOUTH][:30, 0], seen.features[Camera.MOUTH][30:, 0] = (
+        0.4,
+        0.0,
+    )  # a mouth that was closed in between
+    assert not recentre_judged(head, seen).better
+    assert not same_heads(recentre(head, [seen]), head), "without the judgement it would have moved"
+    seen.features[Camera.MOUTH][:, 0] = 0.4
+    assert recentre_judged(head, seen).better
+
+
+def test_a_moved_head_follows_its_parent_and_says_where_it_comes_from() -> None:
+    parent = resting_head(jawOpen=0.2)
+    found = recentre_judged(parent, rest())
+    assert (found.head.head_version, found.head.parent, found.head.backbone_digest) == (4, 3, "a" * 64)
+    assert found.head.report == found.report == read_head(write_head(found.head)).report
+    assert found.report["origin"] == "recentred"
+    assert found.report["rest_frames"] == {"left_eye": 60, "right_eye": 60, "mouth": 60}
+    again = recentre_judged(found.head, rest(seed=1))
+    assert not again.better, "it is at rest now"
+    assert again.head is found.head
+
+
+@pytest.mark.parametrize("count", [1, 2 * LEAST_FRAMES - 1])
+def test_too_little_rest_judges_nothing(count: int) -> None:
+    parent = resting_head(jawOpen=0.2)
+    found = recentre_judged(parent, rest(count))
+    assert (found.better, found.head is parent, found.report["eus"]) == (False, True, {})
+
+
+def test_cameras_that_saw_nothing_stay() -> None:
+    found = recentre_judged(resting_head(jawOpen=0.2, gaze_deg=5), rest(cameras=(Camera.MOUTH,)))
+    assert found.head.left_eye.bias_O[12] == 5
+    assert found.head.mouth.bias_O[JAW] == pytest.approx(0, abs=1e-6)
+    assert found.report["rest_frames"]["left_eye"] == 0
+
+
+def test_a_margin_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        RecentreConfig(least_gain=0)

@@ -127,6 +127,22 @@ def test_the_shipped_cues_take_less_than_two_minutes() -> None:
     assert driver.t_ns < 120 * SECOND_NS
 
 
+def test_re_centring_asks_for_rest_alone_and_ends_with_its_report() -> None:
+    driver = Driver(Session(SessionConfig(cues=CUES[:1], rest_teaches=True))).begin()
+    driver.refusals = {"rest": ["The face should be still."]}
+    driver.until(State.ENDED)
+    assert driver.asked() == ["rest", "rest"]
+    assert driver.of(BeginFit) == [BeginFit(1, {"rest": 2})]
+    assert driver.told[-3:] == [Promote(1), Report(1, 7, {"rmse": 0.1}), Ended(Outcome.CLOSED)]
+
+
+def test_re_centring_that_would_not_be_better_ends_with_its_report_too() -> None:
+    driver = Driver(Session(SessionConfig(cues=CUES[:1], rest_teaches=True)), better=False).begin()
+    driver.until(State.ENDED)
+    assert driver.of(Promote) == []
+    assert driver.told[-2:] == [Report(1, None, {"rmse": 0.1}), Ended(Outcome.CLOSED)]
+
+
 def test_each_cue_is_announced_with_its_times(driver: Driver) -> None:
     (announced,) = driver.send(Consented(5))
     assert announced == Announce("rest", 1, 5 + 2 * SECOND_NS, 5 + 5 * SECOND_NS, 3)

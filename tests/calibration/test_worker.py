@@ -313,6 +313,39 @@ def test_the_real_worker_judges_by_movement(bench: Bench, tmp_path: Path) -> Non
     assert os.getpriority(os.PRIO_PROCESS, bench.worker.pid) == 19
 
 
+def test_the_real_worker_re_centres_without_torch(bench: Bench, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")  # random weights: rest reads about .5
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is loaded')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        bench.start(*WorkerConfig.for_bundle(tmp_path / "bundle", recentre=True).command[1:])
+        assert bench.worker.ready.wait(WAIT_S)
+    (take,) = calibration(Person(), ("rest",))
+    bench.worker.begin(1, "rest")
+    for row, t_ns in enumerate(take.t_ns.tolist()):
+        crops = {
+            camera: np.frombuffer(images[row], np.uint8).reshape(take.size_px) for camera, images in take.images.items()
+        }
+        bench.worker.offer(CropSet(t_ns, crops))
+        time.sleep(0.005)
+    bench.worker.end(1)
+    judged = bench.next()
+    assert isinstance(judged, Judged)
+    assert judged.refusal is None
+    own = make_head(backbone_digest=bundle.backbone_digest, head_version=4)
+    for fit, current, parent in ((1, b"", 0), (2, write_head(own), 4)):
+        bench.worker.fit(fit, {"rest": 1}, current)
+        fitted = bench.next()
+        assert isinstance(fitted, Fitted), fitted
+        assert fitted.better
+        assert fitted.report["origin"] == "recentred"
+        assert bench.heads[fit].parent == parent
+    bench.worker.fit(3, {"rest": 1}, write_head(make_head(backbone_digest="cd" * 32)))
+    failed = bench.next()
+    assert isinstance(failed, Failed)
+    assert "fitted for backbones" in failed.reason
+
+
 @pytest.mark.slow
 def test_the_real_worker_learns_from_a_moving_face(bench: Bench, tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")

@@ -11,6 +11,7 @@ from websockets.typing import Subprotocol
 
 from service.errors import WireError
 from service.wire import (
+    STARTS,
     SUBPROTOCOL_BINARY,
     SUBPROTOCOL_JSON,
     Calibrate,
@@ -80,9 +81,9 @@ class RecordingService:
     def _calibrate(self, connection: ServerConnection, wish: Calibrate) -> None:
         """Starts where there is a consent; shows three values of a gauge for a skip; ends for a cancel."""
         self.wishes.append(wish)
-        if wish.do == "start" and wish.consent is None:
+        if wish.do in STARTS and wish.consent is None:
             connection.send(encode_error(WireError("consent", "A consent.", "none", "Send it.")))
-        elif wish.do == "start":
+        elif wish.do in STARTS:
             connection.send(encode_reply(a_reply(77)))
             for told in (CalibrationTold("starting", {"wearer": "ada"}), *self.script):
                 connection.send(encode_calibration(told))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from websockets.sync.client import ClientConnection
@@ -19,10 +20,11 @@ from websockets.sync.client import ClientConnection
 from calibration.profiles import Profiles
 from calibration.session import SessionConfig
 from calibration.worker import WorkerConfig
-from model_export.contract import CUES, Camera
+from model_export.contract import CUES, Camera, Take, read_bundle
 from model_export.contract.cues import cue_by_name
 from model_export.contract.take import Encoding
 from service.calibrating import Calibration, Calibrations, crops_of
+from service.client import Client as HeadsetClient
 from service.errors import WireError
 from service.heads import Heads
 from service.wearers import Wearers
@@ -39,6 +41,7 @@ from service.wire import (
 )
 from service.wire_messages import Calibrate, GivenConsent
 from tests.bundles import make_crops, make_head
+from tests.calibration.moving_pictures import Person
 from tests.service.conftest import RunningService, StartService
 from tests.service.test_asyncapi import check
 from tests.service.test_stream import connected, make_message
@@ -99,10 +102,12 @@ def heads() -> Heads:
 
 @pytest.fixture
 def calibrations(store: Profiles, heads: Heads, tmp_path: Path) -> Calibrations:
-    def command(_wearer: str, keep: bool) -> WorkerConfig:
+    def command(_wearer: str, *, keeps: bool, recentres: bool) -> WorkerConfig:
         folder = str(tmp_path)
-        keeping = ("--profiles", f"{folder}/profiles") if keep else ()
-        return WorkerConfig((sys.executable, "-m", "tests.calibration.recording_learner", "--folder", folder, *keeping))
+        options = ("--profiles", f"{folder}/profiles") if keeps else ()
+        if recentres:
+            options = (*options, "--recentre")
+        return WorkerConfig((sys.executable, "-m", "tests.calibration.recording_learner", "--folder", folder, *options))
 
     return Calibrations(Wearers(store, heads), DIGEST, command, FAST)
 
@@ -140,6 +145,36 @@ async def test_from_consent_to_a_live_head(calibrations: Calibrations, store: Pr
     profile = store.profile("ada")
     assert profile.live_version == 2
     assert profile.takes == (), "nothing is kept that was not agreed to"
+
+
+async def test_re_centring_takes_a_rest_and_moves_the_head_in_use(
+    calibrations: Calibrations, store: Profiles, heads: Heads
+) -> None:
+    store.create("ada")
+    store.give_consent("ada", "1", keep_takes=False)
+    store.add_head("ada", make_head(5, backbone_digest=DIGEST), live=True)
+    client = Client()
+    async with running(calibrations, client, Calibrate("recentre")) as calibration:
+        report = await client.until("report")
+        assert (report["head_version"], report["failure"]) == (2, None)
+        assert heads.current("ada").head_version == 2, "the next frame is answered by it"
+        assert (await client.until("ended"))["outcome"] == "closed"
+        assert calibration.over
+    told = [event for event in client.events() if event not in ("gauge", "paused")]
+    assert told == ["starting", "cue", "recording", "judging", "accepted", "fitting", "report", "ended"]
+    profile = store.profile("ada")
+    assert profile.takes == ()
+    assert profile.heads[1].report == {"from": 1, "origin": "recentred"}
+    assert store.roll_back("ada") == 1
+    await calibrations.wearers.bring("ada")
+    assert heads.current("ada").head_version == 1, "and it can be undone"
+
+
+async def test_re_centring_needs_consent_too(calibrations: Calibrations, store: Profiles) -> None:
+    with pytest.raises(WireError) as refused:
+        await calibrations.start("ada", Calibrate("recentre"), Client().tell)
+    assert refused.value.code == "consent"
+    assert store.wearers() == ()
 
 
 async def test_takes_are_kept_where_the_wearer_chose_so(calibrations: Calibrations, store: Profiles) -> None:
@@ -264,7 +299,15 @@ def wait_for(texts: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
 
 
 def test_every_wish_goes_over_the_wire_as_documented() -> None:
-    for wish in (AGREED, Calibrate("start"), Calibrate("skip"), Calibrate("redo", "smile"), Calibrate("cancel")):
+    again = (Calibrate("recentre"), Calibrate("recentre", consent=GivenConsent("1", keep_takes=True)))
+    for wish in (
+        AGREED,
+        Calibrate("start"),
+        Calibrate("skip"),
+        Calibrate("redo", "smile"),
+        Calibrate("cancel"),
+        *again,
+    ):
         text = encode_calibrate(wish)
         check("calibrate", json.loads(text))
         assert parse_control(text) == parse_text(text) == wish
@@ -279,6 +322,8 @@ def test_every_wish_goes_over_the_wire_as_documented() -> None:
         {"do": "redo"},
         {"do": "redo", "cue": 3},
         {"do": "start", "cue": "smile"},
+        {"do": "recentre", "cue": "rest"},
+        {"do": "skip", "consent": {"version": "1"}},
         {"do": "start", "consent": {}},
         {"do": "start", "consent": {"version": ""}},
         {"do": "start", "consent": {"version": "1", "keep_takes": 1}},
@@ -317,3 +362,80 @@ def test_a_real_service_calibrates_beside_its_stream(start_service: StartService
         client.send('{"type": "configure", "wearer": "bo"}')
         assert wait_for(texts, type="configured")["wearer"] == "bo"
     assert Profiles(tmp_path / "profiles").profile("default").heads == ()
+
+
+@pytest.mark.slow
+def test_a_headset_put_on_again_is_re_centred_while_it_streams(
+    start_service: StartService, bundle_dir: Path, tmp_path: Path
+) -> None:
+    store = Profiles(tmp_path / "profiles")
+    store.create("default")
+    store.give_consent("default", "1")
+    store.add_head("default", make_head(3, backbone_digest=read_bundle(bundle_dir).backbone_digest), live=True)
+    service: RunningService = start_service("--profiles", str(tmp_path / "profiles"))
+    take = Person().take("rest")
+    with AnsweredHeadset(service.stream_url, take) as wearer:
+        wearer.client.recentre()
+        told = wearer.until("ended")
+    reports = [one.fields for one in told if one.event == "report"]
+    assert [(one["head_version"], one["failure"], one["report"]["origin"]) for one in reports] == [
+        (2, None, "recentred")
+    ]
+    assert wearer.versions == [1, 2], "from one frame set to the next"
+    counts = wearer.client.counts
+    assert (counts.dropped, counts.sent) == (0, counts.answered), "without a dropped frame"
+    before, after = wearer.rest_of(1), wearer.rest_of(2)
+    assert after < before / 4, "the resting face reads as rest"
+    record = Profiles(tmp_path / "profiles").profile("default").heads[1]
+    assert (record.parent, record.report["origin"]) == (1, "recentred")
+    with httpx.Client(base_url=service.http_url, trust_env=False) as http:
+        assert http.post("/v1/profiles/default/roll-back").json()["serving_version"] == 1
+
+
+class AnsweredHeadset:
+    """A headset whose wearer rests: asks one frame set after another, and keeps which head answered what."""
+
+    def __init__(self, url: str, take: Take) -> None:
+        self.client = HeadsetClient(url)
+        self.versions: list[int] = []
+        self._take = take
+        self._read: dict[int, list[float]] = {}
+        self._sequence = 0
+
+    def __enter__(self) -> "AnsweredHeadset":
+        self.client.connect()
+        self._ask()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def until(self, event: str) -> list[CalibrationTold]:
+        """Streams until then, and half a second longer."""
+        told: list[CalibrationTold] = []
+        give_up_s = time.monotonic() + 90
+        while not any(one.event == event for one in told):
+            assert time.monotonic() < give_up_s, told
+            self._ask()
+            told += self.client.events()
+        for _ in range(15):
+            self._ask()
+        return told
+
+    def rest_of(self, version: int) -> float:
+        """Mean of the EUs of the mouth that this head gave, of its last second: the filter has come to rest."""
+        return float(np.mean(self._read[version][-15:]))
+
+    def _ask(self) -> None:
+        row = self._sequence % len(self._take)
+        frames = tuple(
+            EncodedFrame(camera, Encoding.GRAY8, 128, 128, time.monotonic_ns(), images[row])
+            for camera, images in self._take.images.items()
+        )
+        reply = self.client.ask(FrameMessage(self._sequence, frames), timeout_s=20)
+        self._sequence += 1
+        version = reply.values.head_version
+        if not self.versions or self.versions[-1] != version:
+            self.versions.append(version)
+        self._read.setdefault(version, []).append(float(reply.values.values_E[24:].mean()))
+        time.sleep(1 / 30)

@@ -79,6 +79,23 @@ def test_a_page_starts_and_ends_what_the_headset_and_every_watcher_are_told(
         assert wait_for(texts, event="ended")
 
 
+def test_a_page_re_centres_a_headset_that_was_put_on_again(served: RunningService, http: httpx.Client) -> None:
+    with connected(served) as client, headset(client) as texts, watch(served) as watcher:
+        assert refused(http.post("/recentre")) == (409, "consent")
+        started = http.post("/recentre", params={"wearer": "ada", "version": "1"})
+        assert (started.status_code, started.json()) == (200, {"connection": 1, "wearer": "ada"})
+        assert wait_for(texts, type="configured")["wearer"] == "ada"
+        for what in ("/recentre", "/start"):
+            assert refused(http.post(what)) == (409, "conflict")
+        (cue,) = (told for told in told_until(watcher, "recording") if told["event"] == "cue")
+        assert (cue["cue"], cue["left"]) == ("rest", 0)
+        assert http.post("/redo", params={"cue": "smile"}).status_code == 200
+        assert told_until(watcher, "declined")[-1]["wish"] == "redo"
+        assert http.post("/cancel").status_code == 200
+        assert told_until(watcher, "ended")[-1]["outcome"] == "cancelled"
+        assert http.post("/recentre").status_code == 200, "the consent is on record"
+
+
 def test_what_cannot_be_is_refused(served: RunningService, http: httpx.Client) -> None:
     assert refused(http.post("/start", params={"version": "1"})) == (404, "not_found")
     with connected(served):
@@ -87,6 +104,8 @@ def test_what_cannot_be_is_refused(served: RunningService, http: httpx.Client) -
             ("/start", {"version": ""}),
             ("/start", {"version": "1", "keep_takes": "perhaps"}),
             ("/start", {"version": "1", "retention_days": "0"}),
+            ("/recentre", {"wearer": "../ada", "version": "1"}),
+            ("/recentre", {"retention_days": "0"}),
             ("/redo", {}),
         ):
             assert refused(http.post(path, params=parameters)) == (422, "field")

@@ -41,6 +41,25 @@ async def test_a_refused_start_is_an_error_and_frame_sets_go_on() -> None:
                 await client.next_event()
 
 
+async def test_the_async_client_re_centres() -> None:
+    with recording(RecordingService()) as service:
+        async with AsyncClient(service.url) as client:
+            with pytest.raises(WireError):
+                await client.recentre()
+            await client.recentre(consent=AGREED)
+            assert (await client.next_event(5)).event == "starting"
+    assert service.wishes == [Calibrate("recentre"), Calibrate("recentre", consent=AGREED)]
+
+
+def test_the_sync_client_re_centres() -> None:
+    with recording(RecordingService()) as service, Client(service.url) as client:
+        with pytest.raises(WireError):
+            client.recentre()
+        client.recentre(consent=AGREED)
+        assert client.calibrating
+    assert service.wishes == [Calibrate("recentre"), Calibrate("recentre", consent=AGREED)]
+
+
 async def test_of_a_gauge_the_newest_value_is_kept() -> None:
     with recording(RecordingService()) as service:
         async with AsyncClient(service.url) as client:

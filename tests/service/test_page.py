@@ -407,6 +407,40 @@ def test_the_name_is_the_one_last_used_here_while_its_profile_exists(
     expect(page.locator("#new-name")).to_have_value("")
 
 
+def test_one_button_re_centres_a_headset_that_was_put_on_again(
+    page: Page, kept: tuple[RunningService, Profiles]
+) -> None:
+    service, store = kept
+    granted = {"connection": 1, "wearer": "ada"}
+    page.route("**/v1/calibration/1/recentre*", lambda route: route.fulfill(json=granted))
+    told = ToldPage(page, service.http_url)
+    expect(page.locator("#profile")).to_have_value("ada")
+    expect(page.locator("#start")).to_be_disabled()
+    with page.expect_request("**/v1/calibration/1/recentre*") as asked:
+        page.get_by_role("button", name="Headset put on again").click()
+    assert asked.value.url.partition("?")[2] == "wearer=ada", "the consent on record is enough"
+    told.tell("starting", wearer="ada")
+    told.cue("rest", "Relax.", 0)
+    expect(page.locator("#count")).to_have_text("1 of 1")
+    told.tell("fitting", cues=["rest"])
+    expect(page.locator("#moment")).to_have_text("Looking how the headset sits")
+    units = {
+        "jawOpen": {"before": 0.2, "after": 0.01, "source": "recentred"},
+        "mouthPucker": {"before": 0.01, "after": 0.01, "source": "old"},
+    }
+    told.tell("report", head_version=2, failure=None, report={"origin": "recentred", "eus": units})
+    told.tell("ended", outcome="closed")
+    expect(page.locator("#report-text")).to_contain_text("1 of 2 outputs came nearer to rest")
+    expect(page.locator('.report-row[data-unit="jawOpen"]')).to_have_attribute("data-better", "true")
+    expect(page.locator("#cues button")).to_have_count(0)
+    page.locator("#go-back").click()
+    expect(page.locator('#heads [data-version="1"]')).to_have_attribute("data-live", "true")
+    assert store.profile("ada").live_version == 1
+    page.locator("#again").click()
+    page.locator("#profile").select_option("")
+    expect(page.locator("#recentre")).to_be_disabled()  # a new profile has agreed to nothing
+
+
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
     ToldPage(page, kept[0].http_url)
     expect(page.locator("#worth")).to_be_visible()
