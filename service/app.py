@@ -34,6 +34,7 @@ from service.heads import Heads
 from service.metrics import Metrics
 from service.parts import Parts
 from service.settings import Settings, from_environment
+from service.standalone import StandaloneExport
 from service.stream import Streams
 from service.watch import watch_routes
 from service.wearers import Wearers
@@ -76,7 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine.stop()
 
     app = routed_app(routes, lifespan=lifespan)
-    app.state.parts = Parts(settings, bundle, engine, metrics, streams, wearers, runtime)
+    standalone = StandaloneExport(settings.bundle, bundle)
+    app.state.parts = Parts(settings, bundle, engine, metrics, streams, wearers, runtime, standalone)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(
         AccessMiddleware, answered_hosts=settings.answered_hosts, allowed_origins=settings.allowed_origins

@@ -25,6 +25,10 @@ _SUBCOMMANDS: Final = {
         "calibration.commands:evaluate_calibration",
         "Compare calibration with what peers do, on simulated wearers.",
     ),
+    "profiles": (
+        "calibration.profile_commands:profiles",
+        "What is kept of wearers: a head as a stand-alone ONNX file.",
+    ),
     "export": ("model_export.commands:export", "Turn a training run into a checked bundle."),
     "quantise": ("model_export.commands:quantise", "Turn a bundle into one of 8-bit integers: half the time."),
 }

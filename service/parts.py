@@ -7,6 +7,7 @@ from model_export.runtime import Runtime
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
+from service.standalone import StandaloneExport
 from service.stream import Streams
 from service.wearers import Wearers
 
@@ -22,5 +23,6 @@ class Parts:
     streams: Streams
     wearers: Wearers
     runtime: Runtime
+    standalone: StandaloneExport
     one_shots: int = 0
     """Single frame sets of HTTP that are under way."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from calibration import errors
-from calibration.profiles import Profile, Profiles
+from calibration.profiles import UNIVERSAL, Profile, Profiles
 from service.errors import ErrorCode, RequestError
 from service.http_models import ErrorBody
 from service.parts import Parts
@@ -84,6 +84,19 @@ class _Desk:
             await self.ask(self.profiles.delete_wearer, wearer)
         finally:
             await self._parts.wearers.bring(wearer)
+
+    async def standalone(self, wearer: str, version: int) -> bytes:
+        """One head of a wearer, 0 the bundle's, as an ONNX file of its own."""
+        found = await self.ask(self.profiles.profile, wearer)
+        head_file = b""
+        if version != UNIVERSAL:
+            head_file = await self.ask(self.profiles.head_file, wearer, version)
+            (record,) = (head for head in found.heads if head.version == version)
+            if record.backbone_digest != self._parts.bundle.backbone_digest:
+                remedy = "Serve the bundle that it was calibrated with."
+                what = "a head that this bundle serves"
+                raise RequestError(409, ErrorCode.CONFLICT, what, "one of other backbones", remedy)
+        return await self._parts.standalone.make(head_file)
 
     def show(self, profile: Profile) -> ProfileBody:
         """A profile as it is sent."""
@@ -169,6 +182,25 @@ async def head_file(desk: Desk, wearer: Wearer, version: Version) -> Response:
     """The safetensors file of one head."""
     data = await desk.ask(desk.profiles.head_file, wearer, version)
     name = f'attachment; filename="{wearer}-{version}.safetensors"'
+    return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
+
+
+@router.get(
+    "/{wearer}/heads/{version}/onnx",
+    summary="A head as a model that stands alone",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        503: {"model": ErrorBody, "description": "Another export is under way; try again."},
+    },
+)
+async def head_onnx(desk: Desk, wearer: Wearer, version: LiveVersion) -> Response:
+    """Backbones and this head, 0 the bundle's, in one ONNX file that runs without the service; takes a second.
+
+    It gives what is served before the filter. 404 also where the service is installed without the package onnx.
+    """
+    data = await desk.standalone(wearer, version)
+    name = f'attachment; filename="{wearer}-{version}.onnx"'
     return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
 
 

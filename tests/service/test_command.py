@@ -16,6 +16,7 @@ SUBCOMMANDS = (
     "calibrate",
     "evaluate-calibration",
     "export",
+    "profiles",
 )
 
 

@@ -1,5 +1,6 @@
 """Profiles over HTTP, and the heads they bring to the stream of a real service."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import onnxruntime
 import pytest
 import schemathesis
 from hypothesis import settings
@@ -22,9 +24,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from calibration.profiles import Profiles
-from model_export.contract import Head, read_bundle, read_head
+from model_export.contract import Camera, Head, read_bundle, read_head
 from service.wire import Configure, Configured, encode_configure
-from tests.bundles import make_head
+from tests.bundles import make_crops, make_head
 from tests.service.conftest import RunningService, StartService, start, stop
 from tests.service.test_http_rim import DOCUMENT, as_files, checked
 from tests.service.test_http_rim import JPEGS as JPEGS_OF_CAMERAS
@@ -85,6 +87,52 @@ def test_the_live_head_of_a_wearer_answers_and_the_reply_names_it(served: Runnin
     assert [reply.values.head_version for reply in (universal, own, again)] == [0, 2, 0]
     assert abs(own.values.values_E - universal.values.values_E).max() > 0.01
     assert any("head live wearer=ada version=2" in line for line in served.log)
+
+
+def test_a_head_stands_alone_as_the_service_would_answer(http: httpx.Client, served: RunningService) -> None:
+    pictures = [make_crops(1, seed)[0] for seed in (1, 2, 3)]
+    frames = [
+        {
+            "camera": camera.label,
+            "encoding": "gray8",
+            "width": 128,
+            "height": 128,
+            "t_ns": 5,
+            "image": base64.b64encode(pixels_HW.tobytes()).decode(),
+        }
+        for camera, pixels_HW in zip(Camera, pictures, strict=True)
+    ]
+    body = {"type": "frames", "sequence": 1, "frames": frames}
+    for version, wearer in ((2, "ada"), (0, "nobody")):
+        answer = http.get(f"/v1/profiles/ada/heads/{version}/onnx", timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-disposition"] == f'attachment; filename="ada-{version}.onnx"'
+        session = onnxruntime.InferenceSession(answer.content, providers=["CPUExecutionProvider"])
+        inputs = {camera.label: pixels_HW[None] for camera, pixels_HW in zip(Camera, pictures, strict=True)}
+        values, gaze, confidence = session.run(["values", "gaze", "confidence"], inputs)
+        said = http.post("/v1/expressions", params={"wearer": wearer}, json=body).json()
+        assert values[0].tolist() == pytest.approx(list(said["values"].values()), abs=1e-4)
+        turned = [said["gaze_deg"][side][angle] for side in ("left", "right") for angle in ("yaw", "pitch")]
+        assert gaze[0].tolist() == pytest.approx(turned, abs=1e-3)
+        sure = [region["confidence"] for region in said["regions"].values()]
+        assert confidence[0].tolist() == pytest.approx(sure, abs=1e-4)
+    if Path("/proc").is_dir():
+        maps = Path(f"/proc/{served.process.pid}/maps").read_text(encoding="utf-8")
+        assert "/onnx/" not in maps, "the service itself never loads the onnx package"
+
+
+def test_a_head_that_cannot_stand_alone_is_refused(http: httpx.Client, folder: Path) -> None:
+    store = Profiles(folder)
+    store.add_head("ada", a_head(4, "cd" * 32))
+    store.close()
+    for path, status, code in (
+        ("ada/heads/3", 409, "conflict"),
+        ("ada/heads/9", 404, "not_found"),
+        ("bo/heads/0", 404, "not_found"),
+        ("ada/heads/-1", 422, "field"),
+    ):
+        answer = http.get(f"/v1/profiles/{path}/onnx")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), path
 
 
 def test_a_single_frame_set_is_answered_by_the_wearers_head(http: httpx.Client) -> None:
