@@ -2,8 +2,9 @@
 
 Axes: T frame, O head output.
 
-For each camera the universal head, the universal head re-centred on the rest take, and a head fitted from there are candidates;
-one after another they have to beat the head in use on held-out repetitions, output by output (calibration.gate).
+For each camera the universal head and a head fitted from there are candidates; one after another they have to beat the head in
+use on held-out repetitions, output by output (calibration.gate). Re-centring on the rest take is no candidate of its own: a fit
+has an offset, and alone it made free movement worse for 6 of 8 wearers (docs/experiments.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +18,13 @@ from calibration.features import features_of
 from calibration.fit import FitConfig, fit_region
 from calibration.gate import GateConfig, Verdict, compose, judge
 from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, material_of
-from calibration.recentre import recentre
-from model_export.contract import Bundle, Camera, Head, HeadError, RegionHead, Take
+from model_export.contract import Anchors, Bundle, Camera, Head, HeadError, RegionHead, Take
 
 REPORT_FORMAT: Final = "mien-calibration-report"
-REPORT_VERSION: Final = 1
-"""1: eus (before, after, repetitions, improved, source), summary, steps of each region."""
+REPORT_VERSION: Final = 2
+"""1: eus (before, after, repetitions, improved, source), summary, steps of each region. 2: without steps."""
 OLD: Final = "old"
 UNIVERSAL: Final = "universal"
-RECENTRED: Final = "recentred"
 FITTED: Final = "fitted"
 
 
@@ -55,9 +54,13 @@ class Calibration:
 
 
 def calibrate(
-    takes: Sequence[FitTake], universal: Head, current: Head | None = None, config: CalibrateConfig | None = None
+    takes: Sequence[FitTake],
+    universal: Head,
+    current: Head | None = None,
+    config: CalibrateConfig | None = None,
+    anchors: Anchors | None = None,
 ) -> Calibration:
-    """A new head for this wearer, if one is better than `current` (the universal one by default). Runs some seconds.
+    """A new head for this wearer, if one is better than `current` (the universal one by default). Runs a second or two.
 
     The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
     different backbones.
@@ -68,15 +71,13 @@ def calibrate(
             f"The wearer's head should be fitted for backbones {universal.backbone_digest[:12]}. "
             f"Found {current.backbone_digest[:12]}. Calibrate again with the bundle in use."
         )
-    rest = [take.seen for take in takes if take.seen.cue == "rest"]
-    recentred = recentre(universal, rest)
     outcomes = {
         camera: _region(
             camera,
             takes,
             universal=universal[camera],
-            recentred=recentred[camera],
             current=current[camera],
+            moment_GG=None if anchors is None else anchors[camera],
             config=config,
         )
         for camera in Camera
@@ -107,7 +108,7 @@ def calibrate_takes(
     pairs = [
         FitTake(features_of(by_start[targets.cue, int(targets.t_ns[0])], bundle), targets) for targets in found.accepted
     ]
-    return replace(calibrate(pairs, bundle.head, current, config), refused=tuple(found.refused))
+    return replace(calibrate(pairs, bundle.head, current, config, bundle.anchors), refused=tuple(found.refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,6 @@ class _Outcome:
     """Where each output's weights come from."""
     verdicts: tuple[Verdict, ...]
     """Of each output, the error of the head in use before and of the one chosen."""
-    steps: int
 
 
 def _region(
@@ -125,26 +125,21 @@ def _region(
     takes: Sequence[FitTake],
     *,
     universal: RegionHead,
-    recentred: RegionHead,
     current: RegionHead,
+    moment_GG: NDArray[np.float32] | None,
     config: CalibrateConfig,
 ) -> _Outcome:
     material = material_of(camera, universal, takes, config.material)
     names = judge(material, material.targets_TO, material.targets_TO, config.gate)
     if not material.known_TO.any():
-        return _Outcome(current, (OLD,) * len(names), names, 0)
+        return _Outcome(current, (OLD,) * len(names), names)
     choice = _Choice(material, current, config)
     if current is not universal:
         choice.offer(UNIVERSAL, universal, universal.apply(material.features_TF))
-    start = _Choice(material, universal, config)
-    start.offer(RECENTRED, recentred, recentred.apply(material.features_TF))
-    choice.offer(RECENTRED, recentred, recentred.apply(material.features_TF))
-    # What fills the gaps should be what the wearer's head would say: from here on, with the offsets that were accepted.
-    material = material_of(camera, start.region, takes, config.material)
-    fitted = fit_region(start.region, material, config.fit)
-    if fitted.steps:
+    fitted = fit_region(universal, material, moment_GG, config.fit)
+    if fitted.region is not universal:
         choice.offer(FITTED, fitted.region, fitted.held_out_TO)
-    return _Outcome(choice.region, choice.sources, choice.verdicts(), fitted.steps)
+    return _Outcome(choice.region, choice.sources, choice.verdicts())
 
 
 class _Choice:
@@ -204,7 +199,6 @@ def _report(outcomes: Mapping[Camera, _Outcome]) -> dict[str, Any]:
             "mean_before": _rounded(float(np.mean([eu["before"] for eu in judged]))) if judged else None,
             "mean_after": _rounded(float(np.mean([eu["after"] for eu in judged]))) if judged else None,
         },
-        "steps": {camera.label: outcome.steps for camera, outcome in outcomes.items()},
         "eus": eus,
     }
 

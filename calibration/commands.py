@@ -19,25 +19,17 @@ _NEW = click.Path(dir_okay=False, path_type=Path)
 @click.option("--bundle", "bundle_folder", type=_FOLDER, required=True, help="Bundle folder.")
 @click.option("--out", type=_NEW, required=True, help="Head file to write; written only where the head is better.")
 @click.option("--current", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The wearer's head now.")
-@click.option("--balancer", default="log", show_default=True, help="Of losses: equal, log, uncertainty or famo.")
 @click.option("--json", "as_json", is_flag=True, help="Nothing but the JSON line on stdout.")
-def calibrate(
-    *, takes: Path, bundle_folder: Path, out: Path, current: Path | None, balancer: str, as_json: bool
-) -> None:
+def calibrate(*, takes: Path, bundle_folder: Path, out: Path, current: Path | None, as_json: bool) -> None:
     """Make a wearer's own head from recorded takes.
 
     Exit code 0: a better head was written; 3: no take in the folder; 4: no expression unit became better on held-out takes,
     nothing was written. The last line of stdout is one JSON object.
     """
-    from calibration.calibrate import CalibrateConfig, calibrate_takes
+    from calibration.calibrate import calibrate_takes
     from calibration.errors import CalibrationError
-    from calibration.fit import FitConfig
     from model_export.contract import ContractError, read_bundle, read_head, read_take, write_head
 
-    try:
-        config = CalibrateConfig(fit=FitConfig(balancer=balancer))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--balancer") from None
     paths = [path for path in sorted(takes.glob("*.take")) if not path.stem.endswith("_after")]
     if not paths:
         click.echo(f"Error: {takes} should hold takes (*.take). Found none.", err=True)
@@ -47,7 +39,6 @@ def calibrate(
             [read_take(path.read_bytes()) for path in paths],
             read_bundle(bundle_folder),
             None if current is None else read_head(current.read_bytes()),
-            config,
         )
     except (ContractError, CalibrationError) as error:
         raise click.ClickException(str(error)) from None

@@ -61,11 +61,11 @@ class EvaluatedWearer:
 
 
 def as_peers_train(config: CalibrateConfig) -> CalibrateConfig:
-    """Without all that keeps a fit from harm."""
+    """Without all that keeps a fit from harm; the pull that is left keeps the equations solvable."""
     return replace(
         config,
         material=replace(config.material, own_always=False, quiet_weight=0.0),
-        fit=replace(config.fit, pull=0.0, ranking=0.0, balancer="equal", stop_early=False),
+        fit=replace(config.fit, pull=1.0, anchors=0.0),
         use_gate=False,
     )
 
@@ -89,14 +89,22 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     seen, seen_after = [features_of(take, bundle) for take in takes], features_of(after, bundle)
     universal = bundle.head
     movement = targets_of(takes)
-    ours = calibrate(_paired(seen, movement.accepted), universal, config=config)
-    best = calibrate(_paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), universal, config=config)
+    anchors = bundle.anchors
+    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, anchors=anchors)
+    best = calibrate(
+        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]),
+        universal,
+        config=config,
+        anchors=anchors,
+    )
     peers = calibrate(
         _paired(seen, [prompted_targets(take, AS_PEERS_TRAIN) for take in takes]),
         universal,
         config=as_peers_train(config),
     )
-    ceiling = calibrate(_paired(seen, [true_targets(take) for take in takes]), universal, config=config)
+    ceiling = calibrate(
+        _paired(seen, [true_targets(take) for take in takes]), universal, config=config, anchors=anchors
+    )
     rest = [take for take in seen if take.cue == "rest"]
     before_TE = answers_of(universal, seen_after).values_TE
     values = (

@@ -10,7 +10,8 @@ Targets come with gaps, and three kinds of frames fill them:
     unknown     all other frames without a target do not count.
 
 An EU that no take asks for is not fitted at all: all that takes say of it is that it does not move, and a head that learns that
-misses it when it does.
+misses it when it does. Nor is tongueOut: movement sees the jaw and the lips that let it out, and with its targets tongues came
+out .011 worse in free movement (docs/experiments.md), with true ones not.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from model_export.contract.head import OUTPUT_COUNT
 
 ALWAYS: Final = tuple(index for name, index in EU_INDEX.items() if name.startswith(("eyeBlink", "eyeLook", "pupil")))
 """EUs that happen all the time, whatever was asked for."""
+UNFITTED: Final = frozenset({EU_INDEX["tongueOut"]})
+"""EUs that no movement target is good enough for."""
 EVERY_FIT: Final = -1
 """Fold of frames that every fit sees and none is judged by: the rest take, which anchors the zero."""
 FOLDS: Final = 2
@@ -152,7 +155,7 @@ def _part(camera: Camera, base: RegionHead, take: FitTake, config: MaterialConfi
     own_O, quiet_O, asked_O = (np.zeros(base_TO.shape[1], bool) for _ in range(3))
     quiet_O[:count] = cue.name not in ("rest", "free")
     for e in range(eus.start, eus.stop):
-        asked = e in cue.eu_indices or (bool(cue.dots_deg) and "Look" in EU_NAMES[e])
+        asked = (e in cue.eu_indices and e not in UNFITTED) or (bool(cue.dots_deg) and "Look" in EU_NAMES[e])
         asked_O[e - eus.start] = asked
         if e in ALWAYS and not asked and config.own_always:
             own_O[e - eus.start] = True

@@ -201,3 +201,18 @@ def quantise(bundle: Path, data: Path, out: Path, name: str | None) -> None:
     except (TrainingError, ContractError) as error:
         raise click.ClickException(str(error)) from None
     _say({"bundle": str(out), "name": written.name, "digest": written.digest, "from": whole.digest})
+
+
+@click.command()
+@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew with its anchors.")
+@_DATA
+@click.option("--wearers", type=click.IntRange(min=1), default=192, show_default=True, help="At most so many wearers.")
+def anchors(bundle: Path, data: Path, wearers: int) -> None:
+    """Put into a bundle what a wearer's fit is anchored to: second moments of the features of rendered wearers."""
+    from model_export.anchors import add_anchors
+
+    try:
+        found = add_anchors(bundle, data, wearers)
+    except (TrainingError, ContractError) as error:
+        raise click.ClickException(str(error)) from None
+    _say({"bundle": str(bundle), "frames": found.frames})

@@ -1,5 +1,6 @@
 """What the exporter promises to the service and to calibration: names, frames, values, heads, takes, bundles."""
 
+from model_export.contract.anchors import Anchors
 from model_export.contract.bundle import Bundle, Golden, read_bundle, write_bundle
 from model_export.contract.cues import CUE_SET_VERSION, CUES, Cue, cue_by_name
 from model_export.contract.errors import BundleError, ContractError, FrameError, HeadError, TakeError
@@ -32,6 +33,7 @@ __all__ = [
     "LEFT_EYE_EUS",
     "MOUTH_EUS",
     "RIGHT_EYE_EUS",
+    "Anchors",
     "Bundle",
     "BundleError",
     "Camera",

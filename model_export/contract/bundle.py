@@ -6,6 +6,7 @@ Bundle versions (bundle.json, "format": "mien-bundle")
     1   eye.onnx, mouth.onnx: input "pixels" uint8 [batch, 128, 128], output "features" float32 [batch, 256], normalisation
         inside the graph, the right eye mirrored by the caller; head.safetensors; golden.safetensors; bundle.json names the
         EU set and its names, the cameras' crops, the opset, the sha256 and size of each other file, and how it was trained.
+    2   anchors.safetensors may stand beside them (model_export.contract.anchors). Bundles without it are written as version 1.
 
 What needs a session (golden features, the graph's own input and output shapes) is checked by model_export.runtime.
 """
@@ -26,14 +27,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from model_export.contract.errors import BundleError, HeadError
+from model_export.contract.anchors import ANCHORS_FILE, Anchors, read_anchors, write_anchors
+from model_export.contract.errors import BundleError, ContractError, HeadError
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera
 from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head, read_head, write_head
 from model_export.contract.onnx_header import read_onnx_header
 
 BUNDLE_FORMAT: Final = "mien-bundle"
-BUNDLE_VERSION: Final = 1
+BUNDLE_VERSION: Final = 2
 OPSETS: Final = range(17, 25)
 """Operator sets that a bundle may use: what torch exports and the pinned onnxruntime runs."""
 GOLDEN_TOLERANCE: Final = 1e-4
@@ -95,6 +97,8 @@ class Bundle:
     """How it was trained: configuration, data hash, metrics, code revision; JSON values only."""
     digest: str
     """sha256 of bundle.json, which holds the sha256 of every other file."""
+    anchors: Anchors | None = None
+    """What a wearer's fit is anchored to; None in bundles that were written without."""
 
     @property
     def backbone_digest(self) -> str:
@@ -119,6 +123,7 @@ def write_bundle(
     head: Head,
     golden: Golden,
     training: Mapping[str, Any],
+    anchors: Anchors | None = None,
 ) -> Bundle:
     """Writes a bundle folder and reads it back; what cannot be read back never stands under `folder`.
 
@@ -133,9 +138,11 @@ def write_bundle(
             {part: np.ascontiguousarray(getattr(golden, part)) for part in (field.name for field in fields(Golden))}
         ),
     }
+    if anchors is not None:
+        files[ANCHORS_FILE] = write_anchors(anchors)
     manifest = {
         "format": BUNDLE_FORMAT,
-        "version": BUNDLE_VERSION,
+        "version": 1 if anchors is None else BUNDLE_VERSION,
         "name": name,
         "eu_set": EU_SET_VERSION,
         "eu_names": EU_NAMES,
@@ -175,7 +182,6 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError("bundle.json", f"expected a bundle description. Found one that lacks {error}.") from None
     for key, expected in (
         ("format", BUNDLE_FORMAT),
-        ("version", BUNDLE_VERSION),
         ("eu_set", EU_SET_VERSION),
         ("eu_names", list(EU_NAMES)),
         ("crops", _CROPS),
@@ -185,7 +191,20 @@ def read_bundle(folder: Path) -> Bundle:
             raise BundleError(
                 "bundle.json", f"`{key}` should be {expected!r}. Found {manifest.get(key)!r}. Export the bundle again."
             )
+    if manifest.get("version") not in range(1, BUNDLE_VERSION + 1):
+        raise BundleError(
+            "bundle.json",
+            f"`version` should be 1 to {BUNDLE_VERSION}. Found {manifest.get('version')!r}. Export the bundle again.",
+        )
     files = {file: _read_checked(folder, file, entries) for file in _FILES}
+    anchors = None
+    if ANCHORS_FILE in entries:
+        try:
+            anchors = read_anchors(_read_checked(folder, ANCHORS_FILE, entries))
+        except BundleError:
+            raise
+        except ContractError as error:
+            raise BundleError(ANCHORS_FILE, str(error)) from None
     for file in ("eye.onnx", "mouth.onnx"):
         _check_onnx(file, files[file], opset)
     try:
@@ -200,6 +219,7 @@ def read_bundle(folder: Path) -> Bundle:
         golden=_read_golden(files["golden.safetensors"]),
         training=training,
         digest=_sha256(manifest_bytes),
+        anchors=anchors,
     )
     if head.backbone_digest != bundle.backbone_digest:
         raise BundleError(

@@ -89,7 +89,7 @@ def test_running_minimum_and_maximum_widen_and_never_look_ahead() -> None:
 
 def test_peers_train_without_what_keeps_from_harm() -> None:
     peers = as_peers_train(CalibrateConfig())
-    assert (peers.use_gate, peers.fit.pull, peers.fit.stop_early, peers.material.own_always) == (False, 0, False, False)
+    assert (peers.use_gate, peers.fit.pull, peers.fit.anchors, peers.material.own_always) == (False, 1, 0, False)
 
 
 def test_targets_equal_to_the_truth_are_perfect() -> None:
@@ -145,10 +145,9 @@ def test_takes_that_show_nothing_write_no_head_and_exit_4(tmp_path: Path) -> Non
     assert not (tmp_path / "h").exists()
 
 
-def test_a_folder_without_takes_exits_3_and_a_wrong_balancer_2(tmp_path: Path) -> None:
+def test_a_folder_without_takes_exits_3(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")
     (tmp_path / "takes").mkdir()
     options = ["calibrate", "--takes", str(tmp_path / "takes"), "--bundle", str(tmp_path / "bundle")]
     result = CliRunner().invoke(main, [*options, "--out", str(tmp_path / "h")])
     assert (result.exit_code, "Found none" in result.output) == (3, True)
-    assert CliRunner().invoke(main, [*options, "--out", str(tmp_path / "h"), "--balancer", "x"]).exit_code == 2
