@@ -7,7 +7,8 @@ to free movement of the training's wearers by    mean of (x . d)^2  =  d' S d,  
 and S is all of that movement that a fit needs: no picture and no wearer can be found in it.
 
 Anchor file versions (safetensors, metadata "format": "mien-anchors")
-    1   eye_moment_GG, mouth_moment_GG float32 [257, 257]; metadata format, version, frames.
+    1   eye_mean_F, mouth_mean_F float32 [256]; eye_covariance, mouth_covariance float16 [32896], the upper triangle row by row:
+        a quarter of the bytes of two whole moments, and a pull needs no more than three digits; metadata format, version, frames.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ ANCHORS_FILE: Final = "anchors.safetensors"
 _FORMAT: Final = "mien-anchors"
 _VERSION: Final = 1
 _SIDE: Final = FEATURE_COUNT + 1
+_TRIANGLE: Final = np.triu_indices(FEATURE_COUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,18 @@ def moment_of(features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def write_anchors(anchors: Anchors) -> bytes:
-    """The anchors as a safetensors file; equal anchors give equal bytes."""
-    tensors = {name: np.ascontiguousarray(getattr(anchors, name)) for name in ("eye_moment_GG", "mouth_moment_GG")}
+    """The anchors as a safetensors file; equal anchors give equal bytes. Raises ContractError for features beyond 250."""
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for part, moment_GG in (("eye", anchors.eye_moment_GG), ("mouth", anchors.mouth_moment_GG)):
+        mean_F = moment_GG[-1, :-1]
+        covariance_FF = moment_GG[:-1, :-1].astype(np.float64) - np.outer(mean_F, mean_F)
+        with np.errstate(over="ignore"):
+            tensors[f"{part}_covariance"] = covariance_FF[_TRIANGLE].astype(np.float16)
+        if not np.isfinite(tensors[f"{part}_covariance"]).all():
+            raise ContractError(
+                f"Features of the {part} should vary by less than 250. Found more; train the bundle again."
+            )
+        tensors[f"{part}_mean_F"] = np.ascontiguousarray(mean_F)
     return save_safetensors(tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "frames": anchors.frames}))
 
 
@@ -74,8 +86,20 @@ def read_anchors(data: bytes) -> Anchors:
         raise ContractError(f"Anchors should be of {_FORMAT} version {_VERSION}. Found {found}; compute them again.")
     try:
         tensors = load_safetensors(data)
-        return Anchors(tensors["eye_moment_GG"], tensors["mouth_moment_GG"], int(metadata["frames"]))
+        eye_GG, mouth_GG = (
+            _moment(tensors[f"{part}_mean_F"], tensors[f"{part}_covariance"]) for part in ("eye", "mouth")
+        )
+        return Anchors(eye_GG, mouth_GG, int(metadata["frames"]))
     except ContractError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ContractError(f"Anchors should hold two moments. Found: {error}; compute them again.") from None
+
+
+def _moment(mean_F: NDArray[np.float32], covariance: NDArray[np.float16]) -> NDArray[np.float32]:
+    mean_G = np.append(mean_F.astype(np.float64), 1.0)
+    moment_GG = np.outer(mean_G, mean_G)
+    upper_FF = np.zeros((FEATURE_COUNT, FEATURE_COUNT))
+    upper_FF[_TRIANGLE] = covariance
+    moment_GG[:-1, :-1] += np.triu(upper_FF) + np.triu(upper_FF, 1).T
+    return moment_GG.astype(np.float32)
