@@ -42,9 +42,9 @@ from service.wire import (
 from service.wire_messages import Calibrate, GivenConsent
 from tests.bundles import make_crops, make_head
 from tests.calibration.moving_pictures import Person
+from tests.service.asyncapi_document import check
 from tests.service.conftest import RunningService, StartService
-from tests.service.test_asyncapi import check
-from tests.service.test_stream import connected, make_message
+from tests.service.stream_client import connected, make_message
 
 DIGEST = "ab" * 32
 FAST = SessionConfig(

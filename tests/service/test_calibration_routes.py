@@ -12,10 +12,10 @@ from websockets.typing import Subprotocol
 
 from service.calibration_log import MOST_TOLD, CalibrationLog
 from service.watch import SUBPROTOCOL
+from tests.service.asyncapi_document import check
 from tests.service.conftest import RunningService, StartService
-from tests.service.test_asyncapi import check
+from tests.service.stream_client import connected
 from tests.service.test_calibrating import headset, wait_for
-from tests.service.test_stream import connected
 
 
 @pytest.fixture

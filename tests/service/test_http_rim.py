@@ -19,7 +19,7 @@ from service.wire import decode_reply_json, encode_frames_json
 from tests.bundles import make_crops
 from tests.conftest import REPOSITORY
 from tests.service.conftest import RunningService
-from tests.service.test_stream import ask, connected, make_message
+from tests.service.stream_client import ask, connected, make_message
 
 JPEGS = {
     camera.label: cv2.imencode(".jpg", crop)[1].tobytes() for camera, crop in zip(Camera, make_crops(3), strict=True)

@@ -28,10 +28,10 @@ from model_export.contract import Camera, Head, read_bundle, read_head
 from service.wire import Configure, Configured, encode_configure
 from tests.bundles import make_crops, make_head
 from tests.service.conftest import RunningService, StartService, start, stop
+from tests.service.stream_client import ask, connected, make_message, read_answer
 from tests.service.test_http_rim import DOCUMENT, as_files, checked
 from tests.service.test_http_rim import JPEGS as JPEGS_OF_CAMERAS
 from tests.service.test_openapi import BOUNDS as MANY
-from tests.service.test_stream import ask, connected, make_message, read_answer
 
 BOUNDS = settings(MANY, max_examples=12)
 API = schemathesis.openapi.from_dict(DOCUMENT).include(path_regex="^/v1/profiles")

@@ -60,7 +60,7 @@ from tests.service.documents import (
     words_of,
 )
 from tests.service.recording_service import RecordingService, recording
-from tests.service.test_stream import BINARY, JSON, read_text
+from tests.service.stream_client import BINARY, JSON, read_text
 from tests.service.wire_material import jpeg_of, smooth_image
 
 PROTOCOL = document("protocol.md")

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from service.wire import Closing
 from tests.service.conftest import RunningService, StartService
-from tests.service.test_stream import BINARY, ask, connected, make_message, read_until_closed
+from tests.service.stream_client import BINARY, ask, connected, make_message, read_until_closed
 
 SERVE = [sys.executable, "-c", "from service.command import main; main()", "serve", "--port", "0"]
 
