@@ -234,13 +234,14 @@ def _check(store: Profiles, folder: Path, allowed: tuple[State, State]) -> State
     if store.profile(WEARER).consent is None:  # killed between withdrawing and giving it
         store.give_consent(WEARER, "1", keep_takes=True)
     store.purge()
-    named = {record.digest for wearer in store.wearers() for record in _records(store.profile(wearer))}
+    named = {record.digest for wearer in store.wearers() for record in records(store.profile(wearer))}
     left = {path.name for path in (folder / "files").iterdir()} - named
     assert not left, f"{len(left)} files that nothing names"
     return found
 
 
-def _records(profile: Profile) -> tuple[HeadRecord | TakeRecord, ...]:
+def records(profile: Profile) -> tuple[HeadRecord | TakeRecord, ...]:
+    """All that has a file of its own."""
     return (*profile.heads, *profile.takes)
 
 

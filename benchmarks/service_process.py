@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 _READY: Final = re.compile(r"url=(http://\S+)")
+_SERVE: Final = ("-c", "from service.command import main; main()", "serve")
 
 
 class StartError(RuntimeError):
@@ -17,10 +18,17 @@ class StartError(RuntimeError):
 
 
 class ServiceProcess:
-    """`mien serve` until the block is left; its log is kept in `lines`."""
+    """`mien serve` until the block is left; its log is kept in `lines`. `program`: what Python runs in its place."""
 
-    def __init__(self, bundle: Path | None = None, *, timeout_s: float = 30.0, options: tuple[str, ...] = ()) -> None:
-        command = [sys.executable, "-c", "from service.command import main; main()", "serve", "--port", "0", *options]
+    def __init__(
+        self,
+        bundle: Path | None = None,
+        *,
+        timeout_s: float = 30.0,
+        options: tuple[str, ...] = (),
+        program: tuple[str, ...] = _SERVE,
+    ) -> None:
+        command = [sys.executable, *program, "--port", "0", *options]
         if bundle is not None:
             command += ["--bundle", str(bundle)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
@@ -37,6 +45,16 @@ class ServiceProcess:
     def pid(self) -> int:
         """Of the service."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        self._process.kill()
+        self._process.wait()
 
     def __enter__(self) -> Self:
         ready = threading.Event()

@@ -94,8 +94,15 @@ class SimulatedWearer:
         self._planned_ns: dict[int, int] = {}
         self._found = Calibrated()
 
+    @property
+    def found(self) -> Calibrated:
+        """What was found so far, also where `run` ended with an error; the counts of frame sets come at its end."""
+        return self._found
+
     async def run(self, consent: GivenConsent) -> Calibrated:
-        """Streams, calibrates, and gives what was found; raises WireError where the start is refused."""
+        """Streams, calibrates, and gives what was found; raises WireError where the start is refused, ClientError where the
+        connection is lost.
+        """
         found = self._found
         async with self._client as client:
             streaming = asyncio.create_task(self._stream(client))
@@ -107,7 +114,7 @@ class SimulatedWearer:
                 await asyncio.sleep(1.0)  # the next replies name the head that answers now
             finally:
                 streaming.cancel()
-                await asyncio.wait([streaming])
+                await asyncio.gather(streaming, return_exceptions=True)  # a lost connection ends it, too
             give_up_s = time.monotonic() + LAST_ANSWERS_S
             while client.counts.unanswered > client.counts.dropped and time.monotonic() < give_up_s:
                 await asyncio.sleep(0.01)
