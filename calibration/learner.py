@@ -1,10 +1,9 @@
-"""The learner of the calibration worker: targets from movement, heads from targets. It imports torch: for that process alone."""
+"""The learner of the calibration worker: targets from movement, heads from targets."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
-import torch
 
 from calibration.calibrate import calibrate_takes
 from calibration.targets import targets_of
@@ -17,8 +16,7 @@ class MovementLearner:
 
     def __init__(self, bundle: Path) -> None:
         self._bundle = read_bundle(bundle)
-        cv2.setNumThreads(1)
-        torch.set_num_threads(1)  # the other cores belong to the stream
+        cv2.setNumThreads(1)  # the other cores belong to the stream
 
     def judge(self, take: Take, rest: Take | None) -> str | None:
         """Why the take cannot be used, seen from the wearer's rest; about a second for three seconds of three cameras."""
@@ -27,6 +25,6 @@ class MovementLearner:
         return str(refused[0]) if refused else None
 
     def fit(self, takes: Mapping[str, Take], current: Head | None) -> Learnt:
-        """A head where held-out repetitions say that it is better; seconds."""
+        """A head where held-out repetitions say that it is better; a second or two."""
         found = calibrate_takes(list(takes.values()), self._bundle, current)
         return Learnt(found.head, found.better, found.report)

@@ -1,4 +1,4 @@
-"""The learner of a re-centring: what a few seconds of rest say of the head in use. Fits nothing, and never imports torch."""
+"""The learner of a re-centring: what a few seconds of rest say of the head in use. Fits nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path

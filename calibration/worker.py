@@ -1,4 +1,4 @@
-"""The service's end of the calibration worker: starts it, feeds it, restarts it when it dies. Never imports torch.
+"""The service's end of the calibration worker: starts it, feeds it, restarts it when it dies.
 
     offer (event loop, never waits)  ->  bounded queue, the oldest frame sets go first, counted  ->  sender thread  ->  worker
     commands go through the same queue, in order, and are never dropped

@@ -1,8 +1,8 @@
-"""The calibration worker: a process at the lowest priority that records takes, judges them and fits heads. It owns torch.
+"""The calibration worker: a process at the lowest priority that records takes, judges them and fits heads.
 
     python -m calibration.worker_process --bundle FOLDER [--profiles FOLDER --wearer NAME] [--recentre]
 
-With --recentre it fits nothing and needs no torch: what it learns is the rest (calibration.rest_learner).
+With --recentre it fits nothing: what it learns is the rest (calibration.rest_learner).
 
 Messages (calibration.worker_messages) come on stdin and go to stdout; prints of libraries go to stderr. A thread reads, so that
 frames are taken while the main thread computes; when stdin ends, the service is gone, and so is this process at once. Where the
