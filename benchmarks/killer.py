@@ -1,8 +1,8 @@
 """When and whom to kill during a calibration, and the thread that does it with SIGKILL.
 
 Half of the moments are drawn over the whole course of a calibration, from the first frame set to a second after the report. The
-other half are aimed at the store: some milliseconds after the first sign of its n-th new file, half written or whole, as writing
-takes a thousandth of the time and would hardly ever be met.
+other half are aimed at the store: up to ten milliseconds, mostly few, after the first sign of a new file of a take or of the head,
+half written or whole: writing takes a thousandth of the time and would hardly ever be met.
 """
 
 import os
@@ -44,7 +44,9 @@ class Plan:
         victim = random_.choice((SERVICE, SERVICE, WORKER))
         if random_.random() < 0.5:
             return cls(victim, 0, random_.uniform(0.0, course_s))
-        return cls(victim, random_.randint(1, len(CUES) + 1), random_.uniform(0.0, 0.01))
+        head = len(CUES) + 1
+        file = head if random_.random() < 0.4 else random_.randint(1, len(CUES))
+        return cls(victim, file, 0.01 * random_.random() ** 2)
 
 
 class Killer(threading.Thread):
