@@ -1,7 +1,7 @@
 """When and whom to kill during a calibration, and the thread that does it with SIGKILL.
 
 Half of the moments are drawn over the whole course of a calibration, from the first frame set to a second after the report. The
-other half are aimed at the store: up to ten milliseconds, mostly few, after the first sign of a new file of a take or of the head,
+others are aimed at the store: up to ten milliseconds, mostly few, after the first sign of a new file of a take or of the head,
 half written or whole: writing takes a thousandth of the time and would hardly ever be met.
 """
 
