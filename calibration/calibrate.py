@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.features import features_of
 from calibration.fit import FitConfig, fit_region
 from calibration.gate import GateConfig, Verdict, compose, judge
 from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, material_of
+from calibration.observed import Observed
+from calibration.targets import targets_from
 from model_export.contract import Anchors, Bundle, Camera, Head, HeadError, RegionHead, Take
 
 REPORT_FORMAT: Final = "mien-calibration-report"
@@ -98,15 +99,21 @@ def calibrate(
 
 
 def calibrate_takes(
-    takes: Sequence[Take], bundle: Bundle, current: Head | None = None, config: CalibrateConfig | None = None
+    takes: Sequence[Take],
+    bundle: Bundle,
+    current: Head | None = None,
+    config: CalibrateConfig | None = None,
+    observed: Observed | None = None,
 ) -> Calibration:
-    """The same from recordings: movement gives their targets, the bundle's backbones their features."""
-    from calibration.targets import targets_of
+    """The same from recordings: movement gives their targets, the bundle's backbones their features.
 
-    found = targets_of(takes)
+    What `observed` has measured in them already, with the same bundle, is not measured again.
+    """
+    observed = observed or Observed(bundle)
+    found = targets_from(observed.sight(takes))
     by_start = {(take.cue, int(take.t_ns[0])): take for take in takes}
     pairs = [
-        FitTake(features_of(by_start[targets.cue, int(targets.t_ns[0])], bundle), targets) for targets in found.accepted
+        FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])]), targets) for targets in found.accepted
     ]
     return replace(calibrate(pairs, bundle.head, current, config, bundle.anchors), refused=tuple(found.refused))
 

@@ -62,11 +62,12 @@ class Sight:
 
 def see(takes: Sequence[Take]) -> Sight:
     """Measure every frame of the takes against the neutral image of their rest; about 0.8 ms a frame and camera."""
-    neutral, unusable = _neutrals(takes)
-    return Sight(tuple(_see_take(take, neutral) for take in takes), unusable)
+    neutral, unusable = neutrals_of(takes)
+    return Sight(tuple(see_take(take, neutral) for take in takes), unusable)
 
 
-def _neutrals(takes: Sequence[Take]) -> tuple[dict[Camera, NDArray[np.uint8]], dict[Camera, NeutralError]]:
+def neutrals_of(takes: Sequence[Take]) -> tuple[dict[Camera, NDArray[np.uint8]], dict[Camera, NeutralError]]:
+    """The neutral image of each camera, from the rests among the takes or else from their beginnings, and why one has none."""
     rests = [take for take in takes if take.cue == "rest"]
     frames: dict[Camera, list[NDArray[np.uint8]]] = {}
     for take in rests or takes:
@@ -87,7 +88,8 @@ def _start(take: Take) -> Take:
     return Take(take.cue, take.encoding, take.t_ns[:_FIRST_FRAMES], images, take.size_px)
 
 
-def _see_take(take: Take, neutral: Mapping[Camera, NDArray[np.uint8]]) -> SeenTake:
+def see_take(take: Take, neutral: Mapping[Camera, NDArray[np.uint8]]) -> SeenTake:
+    """Measure every frame of one take against these neutral images."""
     cameras = {
         camera: see_camera(MovementMeter(camera, neutral[camera]), crops_THW, seen_T)
         for camera, (crops_THW, seen_T) in crops_of(take).items()
