@@ -12,7 +12,7 @@ from tests.service.stream_client import BINARY, JSON
 DOCUMENT: dict[str, Any] = yaml.safe_load(document("asyncapi.yaml"))
 MESSAGES: dict[str, Any] = DOCUMENT["components"]["messages"]
 CALIBRATION = {"calibrate", "calibration"}
-"""Held against their schemas in tests/service/test_calibrating.py."""
+"""Held against their schemas in tests/service/test_calibrating.py and test_calibrating_service.py."""
 WATCH_CALIBRATION = {"watchCalibration"}
 """In tests/service/test_calibration_routes.py."""
 CHANNEL_OF = {BINARY: "streamBinary", JSON: "streamJson", WATCH: "watch"}

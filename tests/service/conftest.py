@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bundles import make_bundle
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 START_S = 20
 
@@ -119,3 +123,34 @@ def start_service(bundle_dir: Path) -> Iterator[StartService]:
     yield start_one
     for one in started:
         stop(one)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """An installed Chromium; playwright comes with the test extra, and tests that ask for this skip without it."""
+    from tests.service.browser import find_chromium, open_browser
+
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("Chromium is absent (set MIEN_CHROMIUM)")
+    with open_browser(chromium) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """A page that must not write errors, break the content policy or ask for anything elsewhere."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    troubles: list[str] = []
+    hosts: set[str] = set()
+    opened.on(
+        "console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None
+    )
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    yield opened
+    context.close()
+    # A browser writes each failed connection into the console itself; reconnecting is what is tested then.
+    assert [text for text in troubles if "WebSocket connection to" not in text] == []
+    assert all(host.startswith("127.0.0.1:") for host in hosts)

@@ -15,7 +15,7 @@ from service.watch import SUBPROTOCOL
 from tests.service.asyncapi_document import check
 from tests.service.conftest import RunningService, StartService
 from tests.service.stream_client import connected
-from tests.service.test_calibrating import headset, wait_for
+from tests.service.test_calibrating_service import headset, wait_for
 
 
 @pytest.fixture
