@@ -6,7 +6,7 @@ mirroring is free.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -69,17 +69,26 @@ def _fractal_noise(seed: int) -> NDArray[np.int16]:
 _TEXTURES_LHW: Final = np.stack([_fractal_noise(seed) for seed in range(8)])
 
 
-def augment(
-    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool
-) -> tuple[Pixels, bool]:
-    """A changed copy of a crop, mirrored if asked, and whether it can still be read (False for a spoiled one)."""
+class Augmented(NamedTuple):
+    """A changed copy of a crop."""
+
+    pixels_HW: Pixels
+    intact: bool
+    """Whether it can still be read; False for a spoiled one."""
+    way_23: NDArray[np.float64]
+    """Where its points went: an affine map about the middle of the crop, px."""
+
+
+def augment(pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool) -> Augmented:
+    """A changed copy of a crop, mirrored if asked."""
     if config == NO_AUGMENTATION:
-        return (np.ascontiguousarray(pixels_HW[:, ::-1]) if mirrored else pixels_HW), True
+        same_HW = np.ascontiguousarray(pixels_HW[:, ::-1]) if mirrored else pixels_HW
+        return Augmented(same_HW, True, np.array([[-1.0 if mirrored else 1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     intact = bool(rng.random() >= config.spoiled)
     spoil = "" if intact else str(rng.choice(_SPOILS))
-    changed_HW = _place(pixels_HW, rng, config, mirrored=mirrored, misframed=spoil == "misframed")
+    changed_HW, way_23 = _place(pixels_HW, rng, config, mirrored=mirrored, misframed=spoil == "misframed")
     if rng.random() >= config.photometric and not spoil:
-        return changed_HW, True
+        return Augmented(changed_HW, True, way_23)
     if rng.random() < 0.10:
         _cover_a_little(changed_HW, rng)
     if spoil == "covered":
@@ -88,10 +97,10 @@ def augment(
         changed_HW = np.asarray(cv2.GaussianBlur(changed_HW, (0, 0), float(rng.uniform(9, 20))), np.uint8)
     elif spoil == "garbage":
         changed_HW = _texture(rng)
-    changed_HW = _light(_skin(changed_HW, rng), rng)
+    changed_HW = _light(_matter(_skin(changed_HW, rng), rng), rng)
     if spoil == "exposure":
         changed_HW = _exposed_wrongly(changed_HW, rng)
-    return _sensor(changed_HW, rng), intact
+    return Augmented(_sensor(changed_HW, rng), intact, way_23)
 
 
 _SPOILS: Final = ("covered", "misframed", "blurred", "garbage", "exposure")
@@ -99,7 +108,7 @@ _SPOILS: Final = ("covered", "misframed", "blurred", "garbage", "exposure")
 
 def _place(
     pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool, misframed: bool
-) -> Pixels:
+) -> tuple[Pixels, NDArray[np.float64]]:
     centre = (CROP_SIZE_PX - 1) / 2
     turn, across, along, zoom = rng.uniform(-1, 1, 4)
     angle, scale = math.radians(turn * config.rotation_deg), math.exp(zoom * math.log1p(config.scale))
@@ -122,8 +131,9 @@ def _place(
             [sin * flip, cos, centre + shift_y - flip * sin * centre - cos * centre],
         ]
     )
+    way_23 = np.array([[cos * flip, -sin, shift_x], [sin * flip, cos, shift_y]])
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
-    return np.asarray(
+    placed_HW = np.asarray(
         cv2.warpAffine(
             pixels_HW,
             matrix,
@@ -134,6 +144,7 @@ def _place(
         ),
         np.uint8,
     )
+    return placed_HW, way_23
 
 
 def _cover_a_little(pixels_HW: Pixels, rng: np.random.Generator) -> None:
@@ -188,6 +199,22 @@ def _skin(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
         lines_HW = np.asarray(cv2.GaussianBlur(lines_HW, (0, 0), float(rng.uniform(0.5, 1.5))), np.uint8)
         pixels_HW = np.asarray(cv2.multiply(pixels_HW, lines_HW, scale=1 / 128), np.uint8)
     return pixels_HW
+
+
+def _matter(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+    """Another look of every edge: mixed with a random convolution of itself, so that shape counts and local texture does not.
+
+    Xu et al. 2021, "Robust and generalizable visual representation learning via random convolutions".
+    """
+    if rng.random() >= 0.25:
+        return pixels_HW
+    side = int(rng.choice((3, 5)))
+    kernel = rng.normal(0.0, 1.0 / side, (side, side))
+    kernel += (1.0 - kernel.sum()) / kernel.size  # keeps the mean grey
+    mixed = float(rng.uniform(0.2, 1.0))
+    kernel *= mixed
+    kernel[side // 2, side // 2] += 1.0 - mixed
+    return np.asarray(cv2.filter2D(pixels_HW, -1, kernel, borderType=cv2.BORDER_REFLECT), np.uint8)
 
 
 def _light(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:

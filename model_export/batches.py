@@ -1,6 +1,6 @@
 """Batches as a pure function of seed, step and rank: what makes a killed run resume exactly.
 
-Axes: N frame sets of a batch, B crops of a batch, H W image, E expression unit, O gaze yaw and pitch.
+Axes: N frame sets of a batch, B crops of a batch, H W image, E expression unit, O gaze yaw and pitch, K point.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model_export.augment import AugmentConfig, augment
 from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, MOUTH_EUS
 from model_export.data import Shard, ShardEntry, open_shard
+from model_export.points import EYE_POINTS, MOUTH_POINTS, MOUTH_POINTS_MIRROR, carried
 
 _EYES: Final = len(EYE_MOVEMENTS)
 
@@ -48,6 +49,10 @@ class Batch:
     mouth_values_BE: Tensor
     """float32 [N, 32] in [0, 1], order of MOUTH_EUS."""
     mouth_intact_B: Tensor
+    eye_points_BK4: Tensor
+    """float32 [2 N, 33, 4] px (model_export.points), of right eyes mirrored as their crops are."""
+    mouth_points_BK4: Tensor
+    """float32 [N, 48, 4]."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -103,6 +108,8 @@ class BatchSource(Dataset[Batch]):
         eye_gaze_BO = np.empty((2 * count, 2), np.float32)
         mouth_values_BE = np.empty((count, len(MOUTH_EUS)), np.float32)
         eye_intact_B, mouth_intact_B = np.empty(2 * count, np.float32), np.empty(count, np.float32)
+        eye_points_BK4 = np.empty((2 * count, EYE_POINTS, 4), np.float32)
+        mouth_points_BK4 = np.empty((count, MOUTH_POINTS, 4), np.float32)
         mirror_B = rng.random(count) < (0.5 if self._augmentation.shift else 0.0)
         first = (step * self._ranks + self._rank) * count
         for n in range(count):
@@ -111,16 +118,23 @@ class BatchSource(Dataset[Batch]):
             values_2E, gaze_22 = eye_labels(shard, t)
             for eye, crop_HW in ((0, shard.left_eye_THW[t]), (1, shard.right_eye_THW[t])):
                 b = n + eye * count
-                eyes_BHW[b], eye_intact_B[b] = augment(crop_HW, rng, self._augmentation, mirrored=eye == 1)
+                eyes_BHW[b], eye_intact_B[b], way_23 = augment(crop_HW, rng, self._augmentation, mirrored=eye == 1)
+                eye_points_BK4[b] = carried(shard.eye_points_T2K4[t, eye], way_23)
                 eye_values_BE[b], eye_gaze_BO[b] = values_2E[eye], gaze_22[eye]
             mirrored = bool(mirror_B[n])
-            mouths_BHW[n], mouth_intact_B[n] = augment(shard.mouth_THW[t], rng, self._augmentation, mirrored=mirrored)
-            values_E = shard.values_TE[t, 2 * _EYES :]
+            mouth = augment(shard.mouth_THW[t], rng, self._augmentation, mirrored=mirrored)
+            mouths_BHW[n], mouth_intact_B[n], way_23 = mouth
+            values_E, points_K4 = shard.values_TE[t, 2 * _EYES :], shard.mouth_points_TK4[t]
             mouth_values_BE[n] = values_E[MOUTH_MIRROR] if mirrored else values_E
+            mouth_points_BK4[n] = carried(points_K4[MOUTH_POINTS_MIRROR] if mirrored else points_K4, way_23)
         return Batch(
             *map(
                 torch.from_numpy,
-                (eyes_BHW, eye_values_BE, eye_gaze_BO, eye_intact_B, mouths_BHW, mouth_values_BE, mouth_intact_B),
+                (
+                    *(eyes_BHW, eye_values_BE, eye_gaze_BO, eye_intact_B),
+                    *(mouths_BHW, mouth_values_BE, mouth_intact_B),
+                    *(eye_points_BK4, mouth_points_BK4),
+                ),
             )
         )
 

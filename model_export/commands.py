@@ -28,7 +28,7 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--batch", type=int, default=64, show_default=True, help="Frame sets a step and process.")
 @click.option("--balancer", type=click.Choice(BALANCER_NAMES), default="equal", show_default=True, help="Of losses.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
-@click.option("--start-from", type=_FOLDER, help="Finished run whose weights this one begins with.")
+@click.option("--start-from", type=_FOLDER, help="Finished run, or bundle, whose weights this one begins with.")
 @click.option(
     "--optimiser", type=click.Choice(("adamw", "muon")), default="muon", show_default=True, help="Of kernels."
 )

@@ -31,9 +31,9 @@ def spoiled_answers(
         for t in pick[:: max(1, len(shards) * len(pick) // most)]:
             crops = (shard.left_eye_THW[t], shard.right_eye_THW[t], shard.mouth_THW[t])
             changed = [augment(crop_HW, rng, _SPOILED, mirrored=False) for crop_HW in crops]
-            intact.append([whole for _, whole in changed])
-            for row, (crop_HW, _) in zip(rows, changed, strict=True):
-                row.append(crop_HW)
+            intact.append([crop.intact for crop in changed])
+            for row, crop in zip(rows, changed, strict=True):
+                row.append(crop.pixels_HW)
     confidence_T3 = estimate(bundle, *(np.stack(row) for row in rows)).confidence_T3
     return confidence_T3.ravel(), np.array(intact).ravel()
 

@@ -5,6 +5,8 @@ Axes: T frame set of a shard, H W image, E expression unit, 4 gaze (left yaw, le
 Shard versions (safetensors, metadata "format": "mien-shard"; one wearer each)
     1   left_eye, right_eye, mouth uint8 [T, 128, 128] upright, not mirrored; values_TE float32 [T, 56] in [0, 1];
         gaze_T4 float32 [T, 4] degrees; t_ns int64 [T]; fitting_T int32 [T].
+    2   also points of the face, eye_points_T2K4 and mouth_points_TK4 float16 (model_export.points), and the face at rest in
+        each of F fittings, rest_eyes uint8 [2, F, 128, 128], rest_mouth [F, 128, 128].
 Dataset versions (dataset.json, "format": "mien-dataset")
     1   config, rig_sha256, shards: file, sha256, frames, wearer_seed of each.
 """
@@ -21,10 +23,11 @@ from numpy.typing import NDArray
 
 from model_export.contract import CROP_SIZE_PX, EU_COUNT
 from model_export.errors import DataError
+from model_export.points import EYE_POINTS, MOUTH_POINTS
 
 DATASET_VERSION: Final = 1
-SHARD_VERSION: Final = 1
-_DTYPES: Final = {"U8": np.uint8, "F32": np.float32, "I64": np.int64, "I32": np.int32}
+SHARD_VERSION: Final = 2
+_DTYPES: Final = {"U8": np.uint8, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32}
 _LOOKS_OF_THE_SAME_WEARERS: Final = {"frontal": "near", "headset": "near"}
 """Looks that show the wearers of another look: there, equal seeds are one wearer. All other looks have wearers of their own."""
 _MAX_HEADER_BYTES: Final = 16 << 20
@@ -53,6 +56,9 @@ class Shard:
     """float32 in [0, 1], order of EU_NAMES: share of this wearer's own range."""
     gaze_T4: NDArray[np.float32]
     """Degrees: left yaw, left pitch, right yaw, right pitch; yaw positive towards the wearer's left, pitch up."""
+    eye_points_T2K4: NDArray[np.float16]
+    """Points of the face in the left and the right eye's crop, px (model_export.points)."""
+    mouth_points_TK4: NDArray[np.float16]
 
     def __len__(self) -> int:
         return len(self.values_TE)
@@ -121,6 +127,8 @@ def open_shard(entry: ShardEntry) -> Shard:
         tensor("mouth", image, "U8"),
         np.array(tensor("values_TE", (entry.frames, EU_COUNT), "F32")),
         np.array(tensor("gaze_T4", (entry.frames, 4), "F32")),
+        tensor("eye_points_T2K4", (entry.frames, 2, EYE_POINTS, 4), "F16"),
+        tensor("mouth_points_TK4", (entry.frames, MOUTH_POINTS, 4), "F16"),
     )
 
 

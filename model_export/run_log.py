@@ -42,7 +42,7 @@ class RunLog:
     ) -> None:
         self._bar.close()
 
-    def note(self, step: int, elapsed_s: float, crops: int, rate: float, losses_E: Tensor) -> None:
+    def note(self, step: int, elapsed_s: float, crops: int, *, rate: float, losses_E: Tensor, points: Tensor) -> None:
         """A step was done; every twentieth is written down."""
         if self._since is None:
             self._since = (step, elapsed_s)
@@ -58,6 +58,7 @@ class RunLog:
             learning_rate=rate,
             crops_per_s=round(speed, 1),
             loss=float(losses_E.mean()),
+            points=round(float(points), 6),
             losses=dict(zip(TASK_NAMES, [round(float(loss), 6) for loss in losses_E], strict=True)),
         )
 

@@ -24,7 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model_export.augment import NO_AUGMENTATION, AugmentConfig
 from model_export.balancing import balancer_by_name
+from model_export.balancing.equal import START_STEPS
 from model_export.batches import BatchSource, batches
+from model_export.begin import begin_with
 from model_export.checkpoint import (
     CHECKPOINT_FILE,
     RECORD_FILE,
@@ -34,7 +36,6 @@ from model_export.checkpoint import (
     Progress,
     RunState,
     code_revision,
-    load_finished,
     read_checkpoint,
     write_checkpoint,
     write_file,
@@ -49,7 +50,7 @@ from model_export.data import (
     values_mean,
 )
 from model_export.errors import TrainingError
-from model_export.losses import losses
+from model_export.losses import ignorant_losses, losses, points_loss
 from model_export.metrics import pearson
 from model_export.muon import Muon
 from model_export.network import (
@@ -88,7 +89,7 @@ class TrainConfig:
     balancer: str = "equal"
     """Name in balancing.BALANCER_NAMES."""
     start_from: Path | None = None
-    """Run folder of a finished training whose averaged weights this run begins with; None begins anew."""
+    """Run folder of a finished training, or a bundle, whose weights this run begins with; None begins anew."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
     held_out: float = 0.1
@@ -99,6 +100,8 @@ class TrainConfig:
     """Of kernels and matrices inside the backbones, one of OPTIMISERS; heads, biases and norms take AdamW."""
     weight_decay: float = 0.02
     """AdamW's, on matrices and kernels only."""
+    points: float = 0.25
+    """Weight of locating points of the face, beside the balanced loss."""
     gradient_limit: float = 5.0
     """Largest norm of the gradient."""
     average_horizon: float = 0.999
@@ -173,7 +176,8 @@ def learning_rate(done: float, peak: float) -> float:
 
 def _optimiser(network: ExpressionNetwork, config: TrainConfig) -> Muon:
     parameters = list(network.parameters())
-    heads = {id(p) for head in (network.eye_head, network.mouth_head) for p in head.parameters()}
+    ends = (network.eye_head, network.mouth_head, network.eye_points, network.mouth_points)
+    heads = {id(p) for end in ends for p in end.parameters()}
     inner = [p for p in parameters if p.ndim >= 2 and id(p) not in heads]
     groups: list[dict[str, Any]] = [
         {"params": inner, "weight_decay": config.weight_decay, "orthogonal": config.optimiser == "muon"},
@@ -194,7 +198,7 @@ def _follow(average: nn.Module, network: nn.Module, step: int, horizon: float) -
             slow.copy_(fast)
 
 
-def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one visible loop, not a framework
+def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 - one visible loop, not a framework
     """Trains until the epochs or minutes are over; writes weights.safetensors and training.json into `config.out`.
 
     None in the processes of a run whose rank is not 0. A finished run that is resumed only says its result again.
@@ -207,7 +211,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
                 check_digest(entry)
         torch.manual_seed(config.seed)
         network = ExpressionNetwork(config.eye, config.mouth, PRECISIONS[config.precision]).to(place.device)
-        parent = None if config.start_from is None else load_finished(config.start_from, network)
+        parent = None if config.start_from is None else begin_with(config.start_from, network, entries)
         # twice as fast as rows of pixels for convolutions on a CPU; torch has no type for this argument
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).eval()
@@ -216,6 +220,9 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
         source = BatchSource(
             entries, config.batch, config.augmentation, seed=config.seed, rank=place.rank, ranks=place.ranks
         )
+        if parent is not None:  # what a task counts for is seen from where a network that knows nothing begins
+            for step in range(START_STEPS):
+                balancer.update(ignorant_losses(source[step]))
         essence = config.essence() | {"ranks": place.ranks, "data_sha256": data_digest(entries)}
         essence |= {"start_from": parent and parent["result"]["weights_sha256"]}
         state = RunState(essence, network, average, optimiser, balancer)
@@ -237,10 +244,10 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
                     group["lr"] = learning_rate(done, config.learning_rate)
 
                 batch_there = batch.to(place.device)
-                eye_out_BO, mouth_out_BO = model(batch_there.eye_pixels_BHW, batch_there.mouth_pixels_BHW)
-                losses_E = losses(eye_out_BO, mouth_out_BO, batch_there)
+                outputs = model(batch_there.eye_pixels_BHW, batch_there.mouth_pixels_BHW)
+                losses_E, off = losses(outputs, batch_there), points_loss(outputs, batch_there)
                 balancer.update(mean_over_ranks(losses_E.detach(), place))
-                loss = balancer(losses_E)
+                loss = balancer(losses_E) + config.points * off
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_limit)
@@ -253,7 +260,8 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0915 - one vis
                 step += 1
 
                 if place.rank == 0:
-                    log.note(step, now_s, crops, learning_rate(done, config.learning_rate), losses_E.detach())
+                    rate = learning_rate(done, config.learning_rate)
+                    log.note(step, now_s, crops, rate=rate, losses_E=losses_E.detach(), points=off.detach())
                     if unseen and done - judged >= 1 / config.judgements:
                         judged = done
                         log.say(step=step, elapsed_s=now_s, unseen_r=unseen_pearson(average, unseen, place.device))
@@ -324,7 +332,7 @@ def unseen_pearson(
     truths: list[NDArray[np.float32]] = []
     for step in range(min(most // 128 + 1, source.steps_per_epoch)):
         batch = source[step].to(device)
-        eye_out_BO, mouth_out_BO = network(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
+        eye_out_BO, mouth_out_BO, *_ = network(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
         for rows, eye_BE, mouth_BE in (
             (estimates, eye_out_BO[:, :EYE_EU_COUNT], mouth_out_BO[:, :MOUTH_EU_COUNT]),
             (truths, batch.eye_values_BE, batch.mouth_values_BE),

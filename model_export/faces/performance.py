@@ -309,6 +309,18 @@ def _pupils(rng: np.random.Generator, times_s_T: NDArray[np.float64]) -> NDArray
     return values_TE
 
 
+def rest_values(rng: np.random.Generator) -> NDArray[np.float32]:
+    """A face that is told to rest and to look ahead: float32 [56], pupils of any size and glances of up to a tenth."""
+    values_E = np.zeros(EU_COUNT, np.float32)
+    pupil = rng.uniform(0.1, 0.7)
+    across, up = rng.uniform(-0.1, 0.1, 2)
+    for side, outward in (("Left", 1.0), ("Right", -1.0)):
+        values_E[EU_INDEX[f"pupilDilate{side}"]] = pupil
+        values_E[EU_INDEX[f"eyeLook{'Out' if outward * across > 0 else 'In'}{side}"]] = abs(across)
+        values_E[EU_INDEX[f"eyeLook{'Up' if up > 0 else 'Down'}{side}"]] = abs(up)
+    return values_E
+
+
 def activity(values_TE: NDArray[np.float32], above: float = 0.1) -> dict[str, float]:
     """Share of frames in which each EU is above a value."""
     shares = (values_TE > above).mean(axis=0)

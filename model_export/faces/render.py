@@ -21,18 +21,20 @@ from tqdm import tqdm
 from model_export.contract.expression_units import EU_COUNT
 from model_export.contract.frames import CROP_SIZE_PX
 from model_export.faces.anatomy import Anatomy, study
-from model_export.faces.camera import Fitting, draw_fitting, place_camera
+from model_export.faces.camera import Fitting, View, draw_fitting, place_camera
 from model_export.faces.errors import ConfigError, DatasetError
 from model_export.faces.image import Sensor, draw_sensor, form_image
+from model_export.faces.landmarks import Landmarks, choose_landmarks, place_landmarks
 from model_export.faces.look import Look, draw_look
-from model_export.faces.performance import perform
-from model_export.faces.puppet import Puppet
+from model_export.faces.performance import perform, rest_values
+from model_export.faces.puppet import Pose, Puppet
 from model_export.faces.rig import FaceRig, load_rig
 from model_export.faces.shading import Painter
 from model_export.faces.shards import (
     DATASET_FILE,
     SHARD_VERSION,
     Rendered,
+    Supplement,
     file_digest,
     read_shard_metadata,
     write_shard,
@@ -40,6 +42,7 @@ from model_export.faces.shards import (
 )
 from model_export.faces.skin import Canvas, make_canvas, paint_skin
 from model_export.faces.wearer import FAR_SPACE, HELD_OUT_SPACE, TRAIN_SPACE, Wearer, draw_wearer, gaze_degrees
+from model_export.points import EYE_POINTS, MOUTH_POINTS
 
 LOOKS: Final = ("train", "near", "far", "frontal", "headset")
 SPACES: Final = {
@@ -112,6 +115,7 @@ class Stage:
         lips_3 = self.anatomy.neutral_P3[list(self.anatomy.lips_P)].mean(axis=0)
         self.canvas: Canvas = make_canvas(rig, eyes_23, lips_3)
         self._painters = [Painter(mesh) for mesh in self.anatomy.meshes_C]
+        self._landmarks: Landmarks = choose_landmarks(self.anatomy)
 
     def dress(self, wearer: Wearer) -> "DressedWearer":
         """A wearer ready to be rendered."""
@@ -126,6 +130,10 @@ class Stage:
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
         """The three crops of one moment, `phase` 0..1 through the fitting's slip."""
+        return self.shoot(dressed, fit, self.arrange(dressed, fit, values_E, phase), rng)
+
+    def arrange(self, dressed: "DressedWearer", fit: "Fit", values_E: NDArray[np.float32], phase: float) -> "Scene":
+        """The face and the cameras of one moment."""
         pose = dressed.puppet.pose(values_E)
         rest_lips_3 = dressed.puppet.rest.lips_3
         targets = (
@@ -133,14 +141,40 @@ class Stage:
             pose.eyes[1].shell_centre_3,
             rest_lips_3 + fit.fitting.follow_3 * (pose.lips_3 - rest_lips_3),
         )
+        views = [
+            place_camera(fit.fitting, camera, target_3, phase, fit.sensor.render_px)
+            for camera, target_3 in enumerate(targets)
+        ]
+        return Scene(pose, targets, (views[0], views[1], views[2]))
+
+    def shoot(
+        self, dressed: "DressedWearer", fit: "Fit", scene: "Scene", rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """The three crops of a scene."""
         crops = []
-        for camera, target_3 in enumerate(targets):
-            view = place_camera(fit.fitting, camera, target_3, phase, fit.sensor.render_px)
+        for camera, (target_3, view) in enumerate(zip(scene.targets, scene.views, strict=True)):
             radiance_HW = self._painters[camera].paint(
-                pose, view, fit.look, camera, texture_SS5=dressed.texture_SS5, target_3=target_3
+                scene.pose, view, fit.look, camera, texture_SS5=dressed.texture_SS5, target_3=target_3
             )
             crops.append(form_image(radiance_HW, fit.sensor, camera, rng))
         return crops[0], crops[1], crops[2]
+
+    def landmarks(
+        self, dressed: "DressedWearer", fit: "Fit", scene: "Scene"
+    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """Where points of the face are in the crops of a scene: eyes float16 [2, K, 4], mouth [K, 4] (faces.landmarks)."""
+        placed = [
+            place_landmarks(
+                self._landmarks.points_C[camera],
+                scene.pose,
+                dressed.puppet.rest,
+                view=scene.views[camera],
+                distortion=fit.sensor.distortion,
+                camera=camera,
+            )
+            for camera in range(3)
+        ]
+        return np.stack(placed[:2]), placed[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +184,15 @@ class DressedWearer:
     wearer: Wearer
     puppet: Puppet
     texture_SS5: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One moment before it is painted: a posed face, what the cameras look at, and where they stand."""
+
+    pose: Pose
+    targets: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+    views: tuple[View, View, View]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +210,8 @@ def draw_fit(rng: np.random.Generator, wearer: Wearer, look: str) -> Fit:
     return Fit(fitting, draw_look(rng, wearer, fitting), draw_sensor(rng, fitting, look == "far"))
 
 
-def render_wearer(stage: Stage, config: RenderConfig, index: int) -> tuple[Wearer, Rendered]:
-    """All frame sets of the configuration's wearer `index`."""
+def render_wearer(stage: Stage, config: RenderConfig, index: int) -> tuple[Wearer, Rendered, Supplement]:
+    """All frame sets of the configuration's wearer `index`, and what is known of them beside the labels."""
     wearer = draw_wearer(config.seed + index, SPACES[config.look], len(stage.anatomy.identity_IP3))
     dressed = stage.dress(wearer)
     frames = config.frames
@@ -177,6 +220,9 @@ def render_wearer(stage: Stage, config: RenderConfig, index: int) -> tuple[Weare
     gaze_T4 = np.empty((frames, 4), np.float32)
     t_ns = np.empty(frames, np.int64)
     fitting_T = np.empty(frames, np.int32)
+    eye_points_T2K4 = np.empty((frames, 2, EYE_POINTS, 4), np.float16)
+    mouth_points_TK4 = np.empty((frames, MOUTH_POINTS, 4), np.float16)
+    rest_CFHW = np.empty((3, config.fittings, CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
     start_ns = 0
     for number, rows in enumerate(np.array_split(np.arange(frames), config.fittings)):
         rng = np.random.default_rng([wearer.space, wearer.seed, 10, number])
@@ -185,14 +231,19 @@ def render_wearer(stage: Stage, config: RenderConfig, index: int) -> tuple[Weare
         performed_TE = perform(rng, times_s_T)
         for place, row in enumerate(rows):
             phase = place / max(1, len(rows) - 1)
-            pixels_CTHW[:, row] = stage.picture(dressed, fit, performed_TE[place], phase, rng)
+            scene = stage.arrange(dressed, fit, performed_TE[place], phase)
+            pixels_CTHW[:, row] = stage.shoot(dressed, fit, scene, rng)
+            eye_points_T2K4[row], mouth_points_TK4[row] = stage.landmarks(dressed, fit, scene)
             values_TE[row] = performed_TE[place]
             gaze_T4[row] = gaze_degrees(wearer, performed_TE[place])
             t_ns[row] = start_ns + round(float(times_s_T[place]) * 1e9)
             fitting_T[row] = number
         start_ns = int(t_ns[rows[-1]]) + 2_000_000_000
+        # drawn from a generator of its own: a rest picture more changes no other picture
+        rest_rng = np.random.default_rng([wearer.space, wearer.seed, 11, number])
+        rest_CFHW[:, number] = stage.picture(dressed, fit, rest_values(rest_rng), rest_rng.uniform(), rest_rng)
     rendered = Rendered(pixels_CTHW[0], pixels_CTHW[1], pixels_CTHW[2], values_TE, gaze_T4, t_ns, fitting_T)
-    return wearer, rendered
+    return wearer, rendered, Supplement(eye_points_T2K4, mouth_points_TK4, rest_CFHW[:2], rest_CFHW[2])
 
 
 def shard_name(index: int) -> str:
@@ -302,7 +353,7 @@ def _render_in_worker(rig_sha256: str, config: RenderConfig, out: Path, index: i
 
 
 def _render_shard(stage: Stage, rig_sha256: str, config: RenderConfig, out: Path, index: int) -> int:
-    wearer, rendered = render_wearer(stage, config, index)
+    wearer, rendered, supplement = render_wearer(stage, config, index)
     metadata = {
         "format": "mien-shard",
         "version": SHARD_VERSION,
@@ -311,5 +362,5 @@ def _render_shard(stage: Stage, rig_sha256: str, config: RenderConfig, out: Path
         "seed": str(wearer.seed),
         "rig_sha256": rig_sha256,
     }
-    write_shard(out / shard_name(index), rendered, metadata)
+    write_shard(out / shard_name(index), rendered, supplement, metadata)
     return index

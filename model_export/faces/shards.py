@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from model_export.faces.errors import DatasetError
 
-SHARD_VERSION: Final = "1"
+SHARD_VERSION: Final = "2"
 DATASET_FILE: Final = "dataset.json"
-_DTYPES: Final = {"uint8": "U8", "float32": "F32", "int64": "I64", "int32": "I32"}
+_DTYPES: Final = {"uint8": "U8", "float16": "F16", "float32": "F32", "int64": "I64", "int32": "I32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,33 @@ class Rendered:
         }
 
 
-def write_shard(path: Path, rendered: Rendered, metadata: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Supplement:
+    """What is known of a wearer's pictures beside the labels: for learning, never for judging."""
+
+    eye_points_T2K4: NDArray[np.float16]
+    """Points of the face in the eye crops, left then right (faces.landmarks)."""
+    mouth_points_TK4: NDArray[np.float16]
+    rest_eyes_2FHW: NDArray[np.uint8]
+    """The face at rest in each fitting, left eye then right."""
+    rest_mouth_FHW: NDArray[np.uint8]
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Arrays by their names in a shard."""
+        return {
+            "eye_points_T2K4": self.eye_points_T2K4,
+            "mouth_points_TK4": self.mouth_points_TK4,
+            "rest_eyes": self.rest_eyes_2FHW,
+            "rest_mouth": self.rest_mouth_FHW,
+        }
+
+
+def write_shard(path: Path, rendered: Rendered, supplement: Supplement, metadata: Mapping[str, str]) -> str:
     """Write one wearer's shard durably and give its sha256."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     blocks = []
     offset = 0
-    for name, array in rendered.tensors().items():
+    for name, array in (rendered.tensors() | supplement.tensors()).items():
         block = np.ascontiguousarray(array).tobytes()
         header[name] = {
             "dtype": _DTYPES[array.dtype.name],

