@@ -44,9 +44,9 @@ def test_the_pupil_is_where_the_picture_is_darkest(stage: Stage, distortion: flo
 def test_an_open_jaw_takes_the_lower_lip_down_and_leaves_the_nose(stage: Stage) -> None:
     _, mouth_K4, _ = placed(stage, jawOpen=1.0)
     below = mouth_K4[:, 1] - mouth_K4[:, 3] > 10
-    assert np.median(mouth_K4[below, 3]) > 5
+    assert np.median(mouth_K4[below, 3]) > 7
     nose = (mouth_K4[:, 1] - mouth_K4[:, 3] < -30) & (np.abs(mouth_K4[:, 0]) < 20)
-    assert np.abs(mouth_K4[nose, 2:]).max() < 2
+    assert np.abs(mouth_K4[nose, 2:]).max() < 3.5
 
 
 def test_counterparts_mirror_each_other(stage: Stage) -> None:
