@@ -2,9 +2,10 @@
 
 Axes: T frame, O head output.
 
-For each camera the universal head and a head fitted from there are candidates; one after another they have to beat the head in
-use on held-out repetitions, output by output (calibration.gate). Re-centring on the rest take is no candidate of its own: a fit
-has an offset, and alone it made free movement worse for 6 of 8 wearers (docs/experiments.md).
+First the rest take moves the offsets of the head in use, and of the universal one, by what a face at rest tells of its answers
+(model_export.contract.resting); takes have no say in it, for it was learnt from free movement of others, which they do not show.
+Then, for each camera, the universal head and a head fitted from there are candidates; one after another they have to beat the
+head in use on held-out repetitions, output by output (calibration.gate).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,16 @@ from calibration.fit import FitConfig, fit_region
 from calibration.gate import GateConfig, Verdict, compose, judge
 from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, material_of
 from calibration.observed import Observed
+from calibration.rested import rest_features
 from calibration.targets import targets_from
-from model_export.contract import Anchors, Bundle, Camera, Head, HeadError, RegionHead, Take
+from model_export.contract import Anchors, Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
 
 REPORT_FORMAT: Final = "mien-calibration-report"
 REPORT_VERSION: Final = 2
 """1: eus (before, after, repetitions, improved, source), summary, steps of each region. 2: without steps."""
 OLD: Final = "old"
+RESTED: Final = "rested"
+"""The head in use, moved by what the rest take tells."""
 UNIVERSAL: Final = "universal"
 FITTED: Final = "fitted"
 
@@ -38,6 +42,14 @@ class CalibrateConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     use_gate: bool = True
     """Whether held-out takes judge; without, the fitted head is taken as it is. For experiments only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the bundle knows of other wearers."""
+
+    anchors: Anchors | None = None
+    resting: Resting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +71,27 @@ def calibrate(
     universal: Head,
     current: Head | None = None,
     config: CalibrateConfig | None = None,
-    anchors: Anchors | None = None,
+    others: Others | None = None,
 ) -> Calibration:
     """A new head for this wearer, if one is better than `current` (the universal one by default). Runs a second or two.
 
     The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
     different backbones.
     """
-    config, current = config or CalibrateConfig(), current or universal
+    config, current, others = config or CalibrateConfig(), current or universal, others or Others()
     if current.backbone_digest != universal.backbone_digest:
         raise HeadError(
             f"The wearer's head should be fitted for backbones {universal.backbone_digest[:12]}. "
             f"Found {current.backbone_digest[:12]}. Calibrate again with the bundle in use."
         )
+    rest = rest_features([take.seen for take in takes])
+    begun, base = rested(current, rest, others.resting), rested(universal, rest, others.resting)
     outcomes = {
         camera: _region(
             camera,
             takes,
-            universal=universal[camera],
-            current=current[camera],
-            moment_GG=None if anchors is None else anchors[camera],
+            heads=_Heads(current[camera], begun[camera], current[camera] is universal[camera], base[camera]),
+            moment_GG=None if others.anchors is None else others.anchors[camera],
             config=config,
         )
         for camera in Camera
@@ -87,7 +100,7 @@ def calibrate(
     if all(source == OLD for outcome in outcomes.values() for source in outcome.sources):
         return Calibration(current, report, better=False)
     head = replace(
-        current,
+        begun,
         left_eye=outcomes[Camera.LEFT_EYE].region,
         right_eye=outcomes[Camera.RIGHT_EYE].region,
         mouth=outcomes[Camera.MOUTH].region,
@@ -115,7 +128,8 @@ def calibrate_takes(
     pairs = [
         FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])]), targets) for targets in found.accepted
     ]
-    return replace(calibrate(pairs, bundle.head, current, config, bundle.anchors), refused=tuple(found.refused))
+    others = Others(bundle.anchors, bundle.resting)
+    return replace(calibrate(pairs, bundle.head, current, config, others), refused=tuple(found.refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,39 +141,50 @@ class _Outcome:
     """Of each output, the error of the head in use before and of the one chosen."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """One region's heads that a calibration begins with."""
+
+    in_use: RegionHead
+    begun: RegionHead
+    """The one in use, moved by the rest take; itself where it was not."""
+    is_universal: bool
+    """Whether the one in use is the universal one."""
+    base: RegionHead
+    """The universal one, moved by the rest take: what is fitted."""
+
+
 def _region(
     camera: Camera,
     takes: Sequence[FitTake],
     *,
-    universal: RegionHead,
-    current: RegionHead,
+    heads: _Heads,
     moment_GG: NDArray[np.float32] | None,
     config: CalibrateConfig,
 ) -> _Outcome:
-    material = material_of(camera, universal, takes, config.material)
-    names = judge(material, material.targets_TO, material.targets_TO, config.gate)
-    if not material.known_TO.any():
-        return _Outcome(current, (OLD,) * len(names), names)
-    choice = _Choice(material, current, config)
-    if current is not universal:
-        choice.offer(UNIVERSAL, universal, universal.apply(material.features_TF))
-    fitted = fit_region(universal, material, moment_GG, config.fit)
-    if fitted.region is not universal:
-        choice.offer(FITTED, fitted.region, fitted.held_out_TO)
+    material = material_of(camera, heads.base, takes, config.material)
+    choice = _Choice(material, heads, config)
+    if material.known_TO.any():
+        if not heads.is_universal:
+            choice.offer(UNIVERSAL, heads.base, heads.base.apply(material.features_TF))
+        fitted = fit_region(heads.base, material, moment_GG, config.fit)
+        if fitted.region is not heads.base:
+            choice.offer(FITTED, fitted.region, fitted.held_out_TO)
     return _Outcome(choice.region, choice.sources, choice.verdicts())
 
 
 class _Choice:
     """The head chosen so far, and what it says of held-out frames."""
 
-    def __init__(self, material: Material, current: RegionHead, config: CalibrateConfig) -> None:
+    def __init__(self, material: Material, heads: _Heads, config: CalibrateConfig) -> None:
         self._material = material
         self._config = config
-        self._before_TO = current.apply(material.features_TF)
-        self._before_TO[material.fold_T == EVERY_FIT] = np.nan
-        self._out_TO = self._before_TO.copy()
-        self.region = current
-        self.sources: tuple[str, ...] = (OLD,) * current.bias_O.size
+        self._before_TO, self._out_TO = (
+            self._held_out(region.apply(material.features_TF)) for region in (heads.in_use, heads.begun)
+        )
+        self.region = heads.begun
+        moved_O = heads.begun.bias_O != heads.in_use.bias_O
+        self.sources: tuple[str, ...] = tuple(RESTED if moved else OLD for moved in moved_O)
 
     def offer(self, name: str, region: RegionHead, out_TO: NDArray[np.float32]) -> None:
         """Takes the candidate for those outputs that held-out frames say it is better for."""
@@ -202,7 +227,7 @@ def _report(outcomes: Mapping[Camera, _Outcome]) -> dict[str, Any]:
         "version": REPORT_VERSION,
         "summary": {
             "eus_judged": len(judged),
-            "eus_better": sum(eu["source"] != OLD for eu in judged),
+            "eus_better": sum(eu["source"] not in (OLD, RESTED) for eu in judged),
             "mean_before": _rounded(float(np.mean([eu["before"] for eu in judged]))) if judged else None,
             "mean_after": _rounded(float(np.mean([eu["after"] for eu in judged]))) if judged else None,
         },

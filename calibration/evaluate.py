@@ -3,11 +3,15 @@
 Methods, all on the same takes, judged on free_after.take against its truth:
     universal       the bundle's head as it is                                                             (a)
     rest offset     the same, re-centred on the calibration's rest take
+    rested          the same, moved by what that rest tells (model_export.contract.resting), no other cue
     min max         running minimum and maximum of each EU, as Project Babble scales                       (b)
     binary peers    labels 1 while a prompt asks, no regulariser, no early stop, no gate, as Baballonia    (c)
     binary best     transitions dropped, apex at .85; our fit, pull and gate                               (c at its best)
     movement        targets of the movement metric; our fit, pull and gate                                 (d, ours)
     truth           true values of the same frames; our fit, pull and gate                                 (e, the ceiling)
+    rested again    rested on two seconds of rest after the headset was put on again, no other cue
+    movement again  ours, rested on these two seconds
+    truth again     true values, the same
 
 Axes: T frame, E expression unit, W wearer.
 """
@@ -20,21 +24,26 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibrate import CalibrateConfig, calibrate
+from calibration.calibrate import OLD, RESTED, CalibrateConfig, Others, calibrate
 from calibration.errors import CalibrationError
 from calibration.features import TakeFeatures, answers_of, features_of
 from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
 from calibration.recentre import recentre
+from calibration.rested import rest_features
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
-from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Take, read_take
+from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Take, read_take, rested
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
 EVALUATION_VERSION: Final = 1
-METHODS: Final = ("universal", "rest offset", "min max", "binary peers", "binary best", "movement", "truth")
+METHODS: Final = (
+    *("universal", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
+    *("rested again", "movement again", "truth again"),
+)
 AFTER_FILE: Final = "free_after.take"
+REST_AFTER_FILE: Final = "rest_after.take"
 CAVEAT: Final = "Simulated wearers, one renderer; nothing here says how well it works on people."
 _EYES: Final = 2 * len(EYE_MOVEMENTS)
 _TRUSTED: Final = 0.3
@@ -89,33 +98,34 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     seen, seen_after = [features_of(take, bundle) for take in takes], features_of(after, bundle)
     universal = bundle.head
     movement = targets_of(takes)
-    anchors = bundle.anchors
-    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, anchors=anchors)
+    others = Others(bundle.anchors, bundle.resting)
+    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, others=others)
     best = calibrate(
-        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]),
-        universal,
-        config=config,
-        anchors=anchors,
+        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), universal, config=config, others=others
     )
     peers = calibrate(
         _paired(seen, [prompted_targets(take, AS_PEERS_TRAIN) for take in takes]),
         universal,
         config=as_peers_train(config),
     )
-    ceiling = calibrate(
-        _paired(seen, [true_targets(take) for take in takes]), universal, config=config, anchors=anchors
-    )
+    ceiling = calibrate(_paired(seen, [true_targets(take) for take in takes]), universal, config=config, others=others)
     rest = [take for take in seen if take.cue == "rest"]
+    again = rest_features([features_of(read_take((folder / REST_AFTER_FILE).read_bytes()), bundle)])
     before_TE = answers_of(universal, seen_after).values_TE
     values = (
         before_TE,
         answers_of(recentre(universal, rest), seen_after).values_TE,
+        answers_of(rested(universal, rest_features(rest), bundle.resting), seen_after).values_TE,
         min_max([answers_of(universal, take).values_TE for take in seen], before_TE),
         *(answers_of(outcome.head, seen_after).values_TE for outcome in (peers, best, ours, ceiling)),
+        *(
+            answers_of(rested(head, again, bundle.resting), seen_after).values_TE
+            for head in (universal, ours.head, ceiling.head)
+        ),
     )
     found = [np.stack([measure(values_TE, truth_TE) for values_TE in values]) for measure in (rmse, pearson, icc31)]
     targets_r, targets_rmse = targets_quality(movement.accepted, takes)
-    changed = sum(eu["source"] != "old" for eu in ours.report["eus"].values())
+    changed = sum(eu["source"] not in (OLD, RESTED) for eu in ours.report["eus"].values())
     return EvaluatedWearer(
         folder.name, found[0], found[1], found[2], targets_r, targets_rmse, len(movement.refused), changed
     )
@@ -175,7 +185,7 @@ def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
             "wearers_better": _number(np.mean(mean_WM[:, m] < mean_WM[:, 0])) if m else None,
             "eus_worse": {EU_NAMES[e]: _number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > _WORSE_BY},
         }
-    way = float(mean_WM[:, 0].mean() - mean_WM[:, -1].mean())
+    way = float(mean_WM[:, 0].mean() - mean_WM[:, METHODS.index("truth")].mean())
     ours = METHODS.index("movement")
     return {
         "wearers": len(wearers),

@@ -8,6 +8,9 @@ so that the resting face reads 0. The median leaves out the blinks of a few seco
 it is: pupils, and the confidence. Used after a calibration's rest cue, when a headset was put on again, and as the baseline "rest
 offset only" that every fit has to beat.
 
+Before that, where the bundle knows what a face at rest tells (model_export.contract.resting), the head is moved by it: that was
+learnt from free movement of other wearers, and nothing of it is for the rest itself to judge.
+
 A shift moves every movement along with the rest, and weak heads answer a mean at rest: moving all outputs made free movement
 worse (docs/experiments.md). So `recentre_judged` moves only those that a held-out half of the rest asks for: the shift of either
 half has to bring the other half nearer to rest, in what is served, by a margin.
@@ -22,17 +25,17 @@ from numpy.typing import NDArray
 
 from calibration.features import GAZE_OUTPUTS, TakeFeatures
 from calibration.gate import OUTPUT_NAMES
-from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Camera, Head, RegionHead
+from calibration.rested import LEAST_FRAMES, rest_features
+from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Camera, Head, RegionHead, Resting, rested
 from model_export.contract.head import OUTPUT_COUNT
 
-LEAST_FRAMES: Final = 10
-"""A camera that saw fewer frames of rest is left as it was: a median of less may be a blink."""
 _NO_REST: Final = ("pupilDilate",)
 RECENTRE_FORMAT: Final = "mien-recentring-report"
 RECENTRE_VERSION: Final = 1
 """1: origin, rest_frames of each camera, eus (before, after, source), summary (outputs_judged, outputs_moved)."""
 ORIGIN: Final = "recentred"
-"""Where a re-centred head, and each output that moved, comes from; one that stayed is "old", as in a calibration's report."""
+"""Where a re-centred head, and each output that half of the rest asked to move, comes from; others are "rested" or "old", as in a
+calibration's report."""
 
 
 def recentre(head: Head, rest: Sequence[TakeFeatures]) -> Head:
@@ -80,19 +83,21 @@ class Recentred:
     """Whether `head` is a new one."""
 
 
-def recentre_judged(head: Head, rest: TakeFeatures, config: RecentreConfig | None = None) -> Recentred:
-    """The head with those outputs moved that are nearer to rest by it in frames that the shift was not taken from.
+def recentre_judged(
+    head: Head, rest: TakeFeatures, config: RecentreConfig | None = None, resting: Resting | None = None
+) -> Recentred:
+    """The head moved by what rest tells, and with those outputs moved that are nearer to rest by it in frames not taken from it.
 
     The new head's version follows `head`'s, its parent is `head`.
     """
     config = config or RecentreConfig()
-    outcomes = {camera: _judged(camera, head[camera], _seen(rest, camera), config) for camera in Camera}
-    moved = {camera: outcome.moved_O for camera, outcome in outcomes.items()}
+    begun = rested(head, rest_features([rest]), resting)
+    outcomes = {camera: _judged(camera, head[camera], begun[camera], _seen(rest, camera), config) for camera in Camera}
     report = _report(outcomes)
-    if not any(moved_O.any() for moved_O in moved.values()):
+    if all(source == "old" for outcome in outcomes.values() for source in outcome.sources):
         return Recentred(head, report, better=False)
     new = replace(
-        head,
+        begun,
         left_eye=outcomes[Camera.LEFT_EYE].region,
         right_eye=outcomes[Camera.RIGHT_EYE].region,
         mouth=outcomes[Camera.MOUTH].region,
@@ -107,20 +112,24 @@ def recentre_judged(head: Head, rest: TakeFeatures, config: RecentreConfig | Non
 class _Outcome:
     region: RegionHead
     frames: int
+    sources: tuple[str, ...]
+    """Where each output comes from: ORIGIN, "rested", "old"."""
     judged_O: NDArray[np.bool_]
-    moved_O: NDArray[np.bool_]
     before_O: NDArray[np.float32]
     """Mean distance from rest of both held-out halves, as served: EUs 0 to 1, gaze in degrees."""
     after_O: NDArray[np.float32]
-    """The same by the shift of the other half, whether or not it was taken."""
+    """The same by the head that was made."""
 
 
-def _judged(camera: Camera, region: RegionHead, rest_TF: NDArray[np.float32], config: RecentreConfig) -> _Outcome:
+def _judged(
+    camera: Camera, in_use: RegionHead, begun: RegionHead, rest_TF: NDArray[np.float32], config: RecentreConfig
+) -> _Outcome:
     resting_O = _resting_outputs(camera)
+    sources = ["rested" if moved else "old" for moved in begun.bias_O != in_use.bias_O]
     if len(rest_TF) < 2 * LEAST_FRAMES:
         none_O, nothing_O = np.zeros_like(resting_O), np.zeros(len(resting_O), np.float32)
-        return _Outcome(region, len(rest_TF), none_O, none_O, nothing_O, nothing_O)
-    out_TO = region.apply(rest_TF)
+        return _Outcome(begun, len(rest_TF), tuple(sources), none_O, nothing_O, nothing_O)
+    out_TO = begun.apply(rest_TF)
     middle = len(out_TO) // 2
     halves = (out_TO[:middle], out_TO[middle:])  # in time: neighbours are nearly the same picture
     before_2O = np.stack([_from_rest(camera, half_TO) for half_TO in halves])
@@ -135,8 +144,15 @@ def _judged(camera: Camera, region: RegionHead, rest_TF: NDArray[np.float32], co
         margin_O[GAZE_OUTPUTS] = config.least_gain_deg
     moved_O = resting_O & ((before_2O - after_2O) >= margin_O).all(axis=0)
     shift_O = np.where(moved_O, np.median(out_TO, axis=0), 0.0)
-    moved = replace(region, bias_O=(region.bias_O - shift_O).astype(np.float32)) if moved_O.any() else region
-    return _Outcome(moved, len(rest_TF), resting_O, moved_O, before_2O.mean(axis=0), after_2O.mean(axis=0))
+    moved = replace(begun, bias_O=(begun.bias_O - shift_O).astype(np.float32)) if moved_O.any() else begun
+    return _Outcome(
+        moved,
+        len(rest_TF),
+        tuple(ORIGIN if moved else source for moved, source in zip(moved_O, sources, strict=True)),
+        resting_O,
+        _from_rest(camera, in_use.apply(rest_TF)),
+        np.where(moved_O, after_2O.mean(axis=0), before_2O.mean(axis=0)),
+    )
 
 
 def _from_rest(camera: Camera, out_TO: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,12 +173,10 @@ def _report(outcomes: Mapping[Camera, _Outcome]) -> dict[str, Any]:
     for camera, outcome in outcomes.items():
         for o, name in enumerate(OUTPUT_NAMES[camera]):
             if outcome.judged_O[o]:
-                moved = bool(outcome.moved_O[o])
-                before, after = float(outcome.before_O[o]), float(outcome.after_O[o])
                 eus[name] = {
-                    "before": round(before, 4),
-                    "after": round(after if moved else before, 4),
-                    "source": ORIGIN if moved else "old",
+                    "before": round(float(outcome.before_O[o]), 4),
+                    "after": round(float(outcome.after_O[o]), 4),
+                    "source": outcome.sources[o],
                 }
     return {
         "format": RECENTRE_FORMAT,

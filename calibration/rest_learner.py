@@ -26,12 +26,12 @@ class RestLearner:
         return str(refused[0]) if refused else None
 
     def fit(self, takes: Mapping[str, Take], current: Head | None) -> Learnt:
-        """The head in use with the offsets that held-out frames of the rest ask for; a tenth of a second."""
+        """The head in use with the offsets that the rest tells and that held-out frames of it ask for; a tenth of a second."""
         head = current or self._bundle.head
         if head.backbone_digest != self._bundle.backbone_digest:
             raise HeadError(
                 f"The wearer's head should be fitted for backbones {self._bundle.backbone_digest[:12]}. "
                 f"Found {head.backbone_digest[:12]}. Calibrate again with the bundle in use."
             )
-        found = recentre_judged(head, features_of(takes["rest"], self._bundle))
+        found = recentre_judged(head, features_of(takes["rest"], self._bundle), resting=self._bundle.resting)
         return Learnt(found.head, found.better, found.report)

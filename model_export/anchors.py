@@ -1,20 +1,35 @@
-"""Computing anchors: the features of rendered wearers through a bundle's own backbones, and their second moments.
+"""What a bundle tells a calibration of other wearers: anchors, and what a face at rest tells; from rendered wearers' features.
 
-Axes: B crop, F feature.
+Axes: B crop, F feature, G features and a constant 1, N fitting, O head output.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model_export.contract import Anchors, Bundle, read_bundle, write_bundle
+from model_export.batches import MOUTH_MIRROR, eye_labels
+from model_export.contract import (
+    EYE_MOVEMENTS,
+    FEATURE_COUNT,
+    Anchors,
+    Bundle,
+    Resting,
+    read_bundle,
+    write_bundle,
+)
 from model_export.contract.anchors import moment_of
-from model_export.data import list_shards, open_shard
+from model_export.data import Shard, ShardEntry, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.onnx_features import onnx_features
 
 _BATCH: Final = 8
+_FOLDS: Final = 5
+_STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Of the ridge, shares of the mean square of a rest's features summed over fittings."""
 
 
 def anchors_of(bundle: Bundle, data: Path, wearers: int) -> Anchors:
@@ -37,11 +52,116 @@ def anchors_of(bundle: Bundle, data: Path, wearers: int) -> Anchors:
     return Anchors(moment_of(np.concatenate(eyes)), moment_of(np.concatenate(mouths)), frames)
 
 
-def add_anchors(folder: Path, data: Path, wearers: int) -> Anchors:
-    """Puts anchors into the bundle in `folder`, in place of any that it has; nothing else of it changes but its digest."""
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """Fittings of one region: features of the face at rest, and how far off the answers to the moving face were on average."""
+
+    rest_NF: NDArray[np.float64]
+    off_NO: NDArray[np.float64]
+    wearer_N: NDArray[np.intp]
+
+
+def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
+    """What rest tells, from `frames` frames of each fitting of all wearers of `data`: about 0.2 s of CPU a wearer.
+
+    Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold).
+    """
+    entries = list_shards(data)
+    eyes = solve(_eye_fittings(bundle, entries, frames))
+    mouth_mean_F, mouth_shift_FO = solve(_mouth_fittings(bundle, entries, frames))
+    count = sum(len(np.unique(open_shard(entry).fitting_T)) for entry in entries)
+    return Resting(*eyes, mouth_mean_F, mouth_shift_FO, count)
+
+
+def _chosen(shard: Shard, frames: int) -> NDArray[np.intp]:
+    """`frames` frames of each fitting, spread over it."""
+    rows = [np.flatnonzero(shard.fitting_T == fitting) for fitting in np.unique(shard.fitting_T)]
+    return np.concatenate([row[np.unique(np.linspace(0, len(row) - 1, frames).astype(int))] for row in rows])
+
+
+def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Fittings:
+    head, count = bundle.head.left_eye, len(EYE_MOVEMENTS)
+    rests, offs, wearers = [], [], []
+    for number, entry in enumerate(entries):
+        shard = open_shard(entry)
+        chosen = _chosen(shard, frames)
+        labels = [eye_labels(shard, int(t)) for t in chosen]
+        for eye, crops_THW in ((0, shard.left_eye_THW), (1, shard.right_eye_THW[:, :, ::-1])):
+            features_TF = onnx_features(bundle.eye_onnx, crops_THW[chosen], _BATCH)
+            rest_FHW = shard.rest_eyes_2FHW[eye] if eye == 0 else shard.rest_eyes_2FHW[eye, :, :, ::-1]
+            values_TE = np.stack([values_2E[eye] for values_2E, _ in labels])
+            gaze_T2 = np.stack([gaze_22[eye] for _, gaze_22 in labels])
+            out_TO = head.apply(features_TF)
+            off_TO = np.zeros_like(out_TO)
+            off_TO[:, :count] = values_TE - out_TO[:, :count]
+            off_TO[:, count : count + 2] = (gaze_T2 - out_TO[:, count : count + 2]) * (values_TE[:, :1] < 0.5)
+            rests.append(onnx_features(bundle.eye_onnx, rest_FHW, _BATCH))
+            offs.append(_means(off_TO, shard.fitting_T[chosen]))
+            wearers.append(np.full(len(rests[-1]), number))
+    return Fittings(*map(np.concatenate, (rests, offs, wearers)))
+
+
+def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Fittings:
+    """Each mouth twice, as it is and mirrored: what rest tells of the left side it tells of the right one."""
+    head, first, count = bundle.head.mouth, 2 * len(EYE_MOVEMENTS), len(MOUTH_MIRROR)
+    rests, offs, wearers = [], [], []
+    for number, entry in enumerate(entries):
+        shard = open_shard(entry)
+        chosen = _chosen(shard, frames)
+        for mirrored in (False, True):
+            step = -1 if mirrored else 1
+            values_TE = shard.values_TE[chosen, first:]
+            out_TO = head.apply(onnx_features(bundle.mouth_onnx, shard.mouth_THW[chosen][:, :, ::step], _BATCH))
+            off_TO = np.zeros_like(out_TO)
+            off_TO[:, :count] = (values_TE[:, MOUTH_MIRROR] if mirrored else values_TE) - out_TO[:, :count]
+            rests.append(onnx_features(bundle.mouth_onnx, shard.rest_mouth_FHW[:, :, ::step], _BATCH))
+            offs.append(_means(off_TO, shard.fitting_T[chosen]))
+            wearers.append(np.full(len(rests[-1]), number))
+    return Fittings(*map(np.concatenate, (rests, offs, wearers)))
+
+
+def _means(off_TO: NDArray[np.float32], fitting_T: NDArray[np.int32]) -> NDArray[np.float32]:
+    return np.stack([off_TO[fitting_T == fitting].mean(axis=0) for fitting in np.unique(fitting_T)])
+
+
+def solve(fittings: Fittings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean of the rests, and the regression with the strength that predicts wearers left out best."""
+    fold_N = fittings.wearer_N % _FOLDS
+    if len(np.unique(fold_N)) < 2:
+        raise DataError("What rest tells needs 2 wearers or more. Found 1. Render more.")
+    errors = []
+    for strength in _STRENGTHS:
+        squares = 0.0
+        for fold in np.unique(fold_N):
+            mean_F, shift_FO = _ridge(fittings, fold_N != fold, strength)
+            left_NO = fittings.off_NO - (fittings.rest_NF - mean_F) @ shift_FO
+            squares += float((left_NO[fold_N == fold] ** 2)[:, _judged(left_NO)].sum())
+        errors.append(squares)
+    mean_F, shift_FO = _ridge(fittings, np.ones(len(fold_N), bool), _STRENGTHS[int(np.argmin(errors))])
+    return mean_F.astype(np.float32), shift_FO.astype(np.float32)
+
+
+def _judged(left_NO: NDArray[np.float64]) -> slice:
+    """The EUs: gaze in degrees would drown them."""
+    return slice(0, len(EYE_MOVEMENTS) if left_NO.shape[1] == len(EYE_MOVEMENTS) + 3 else len(MOUTH_MIRROR))
+
+
+def _ridge(
+    fittings: Fittings, chosen_N: NDArray[np.bool_], strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rest_NF, off_NO = fittings.rest_NF[chosen_N], fittings.off_NO[chosen_N]
+    mean_F = rest_NF.mean(axis=0)
+    x_NF = rest_NF - mean_F
+    gram_FF = x_NF.T @ x_NF
+    gram_FF += strength * max(float(np.trace(gram_FF)) / FEATURE_COUNT, 1e-9) * np.eye(FEATURE_COUNT)
+    # an offset that all faces share is the head's own affair: only what differs between faces is learnt
+    return mean_F, np.linalg.solve(gram_FF, x_NF.T @ (off_NO - off_NO.mean(axis=0)))
+
+
+def add_anchors(folder: Path, data: Path, wearers: int) -> Bundle:
+    """Puts anchors and what rest tells into the bundle in `folder`, in place of any; the rest of it stays as it is."""
     bundle = read_bundle(folder)
-    anchors = anchors_of(bundle, data, wearers)
-    write_bundle(
+    return write_bundle(
         folder,
         name=bundle.name,
         eye_onnx=bundle.eye_onnx,
@@ -49,6 +169,6 @@ def add_anchors(folder: Path, data: Path, wearers: int) -> Anchors:
         head=bundle.head,
         golden=bundle.golden,
         training=bundle.training,
-        anchors=anchors,
+        anchors=anchors_of(bundle, data, wearers),
+        resting=resting_of(bundle, data),
     )
-    return anchors

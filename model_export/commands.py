@@ -204,15 +204,23 @@ def quantise(bundle: Path, data: Path, out: Path, name: str | None) -> None:
 
 
 @click.command()
-@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew with its anchors.")
+@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew with both.")
 @_DATA
-@click.option("--wearers", type=click.IntRange(min=1), default=192, show_default=True, help="At most so many wearers.")
+@click.option(
+    "--wearers", type=click.IntRange(min=1), default=192, show_default=True, help="At most so many, for anchors."
+)
 def anchors(bundle: Path, data: Path, wearers: int) -> None:
-    """Put into a bundle what a wearer's fit is anchored to: second moments of the features of rendered wearers."""
+    """Put into a bundle what calibration knows of other wearers: anchors of a fit, and what a face at rest tells."""
     from model_export.anchors import add_anchors
 
     try:
         found = add_anchors(bundle, data, wearers)
     except (TrainingError, ContractError) as error:
         raise click.ClickException(str(error)) from None
-    _say({"bundle": str(bundle), "frames": found.frames})
+    _say(
+        {
+            "bundle": str(bundle),
+            "frames": found.anchors and found.anchors.frames,
+            "fittings": found.resting and found.resting.fittings,
+        }
+    )

@@ -59,6 +59,11 @@ class Shard:
     eye_points_T2K4: NDArray[np.float16]
     """Points of the face in the left and the right eye's crop, px (model_export.points)."""
     mouth_points_TK4: NDArray[np.float16]
+    fitting_T: NDArray[np.int32]
+    """Index of the fitting (headset, light, look) within the wearer."""
+    rest_eyes_2FHW: NDArray[np.uint8]
+    """The face at rest in each fitting, left eye then right."""
+    rest_mouth_FHW: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.values_TE)
@@ -119,6 +124,8 @@ def open_shard(entry: ShardEntry) -> Shard:
     def tensor(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         return _tensor(entry, header.get(name, {}), data[8 + size :], name, (shape, dtype))
 
+    fitting_T = np.array(tensor("fitting_T", (entry.frames,), "I32"))
+    fittings = int(fitting_T.max(initial=-1)) + 1
     image = (entry.frames, CROP_SIZE_PX, CROP_SIZE_PX)
     return Shard(
         entry.wearer,
@@ -129,6 +136,9 @@ def open_shard(entry: ShardEntry) -> Shard:
         np.array(tensor("gaze_T4", (entry.frames, 4), "F32")),
         tensor("eye_points_T2K4", (entry.frames, 2, EYE_POINTS, 4), "F16"),
         tensor("mouth_points_TK4", (entry.frames, MOUTH_POINTS, 4), "F16"),
+        fitting_T,
+        tensor("rest_eyes", (2, fittings, *image[1:]), "U8"),
+        tensor("rest_mouth", (fittings, *image[1:]), "U8"),
     )
 
 

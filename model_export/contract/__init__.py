@@ -16,6 +16,7 @@ from model_export.contract.expression_units import (
 )
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
 from model_export.contract.head import FEATURE_COUNT, Head, RegionHead, read_head, write_head
+from model_export.contract.resting import Resting, rested
 from model_export.contract.take import Take, read_take, write_take
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 
@@ -48,6 +49,7 @@ __all__ = [
     "HeadError",
     "RegionHead",
     "RegionState",
+    "Resting",
     "Take",
     "TakeError",
     "Validity",
@@ -55,6 +57,7 @@ __all__ = [
     "read_bundle",
     "read_head",
     "read_take",
+    "rested",
     "write_bundle",
     "write_head",
     "write_take",

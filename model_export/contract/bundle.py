@@ -7,6 +7,7 @@ Bundle versions (bundle.json, "format": "mien-bundle")
         inside the graph, the right eye mirrored by the caller; head.safetensors; golden.safetensors; bundle.json names the
         EU set and its names, the cameras' crops, the opset, the sha256 and size of each other file, and how it was trained.
     2   anchors.safetensors may stand beside them (model_export.contract.anchors). Bundles without it are written as version 1.
+    3   so may resting.safetensors (model_export.contract.resting). Bundles without it are written as version 2 or 1.
 
 What needs a session (golden features, the graph's own input and output shapes) is checked by model_export.runtime.
 """
@@ -16,10 +17,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,10 @@ from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera
 from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head, read_head, write_head
 from model_export.contract.onnx_header import read_onnx_header
+from model_export.contract.resting import RESTING_FILE, Resting, read_resting, write_resting
 
 BUNDLE_FORMAT: Final = "mien-bundle"
-BUNDLE_VERSION: Final = 2
+BUNDLE_VERSION: Final = 3
 OPSETS: Final = range(17, 25)
 """Operator sets that a bundle may use: what torch exports and the pinned onnxruntime runs."""
 GOLDEN_TOLERANCE: Final = 1e-4
@@ -43,6 +45,7 @@ GOLDEN_TOLERANCE: Final = 1e-4
 MAX_FILE_BYTES: Final = 64 << 20
 """Far above any bundle of ours (3 MB); keeps a wrong path from filling memory."""
 
+_Part = TypeVar("_Part")
 _CROPS: Final = {
     camera.label: {"size_px": CROP_SIZE_PX, "span_cm": CROP_SPAN_CM[camera], "mirrored": camera is Camera.RIGHT_EYE}
     for camera in Camera
@@ -99,6 +102,8 @@ class Bundle:
     """sha256 of bundle.json, which holds the sha256 of every other file."""
     anchors: Anchors | None = None
     """What a wearer's fit is anchored to; None in bundles that were written without."""
+    resting: Resting | None = None
+    """What a wearer's face at rest tells; None in bundles that were written without."""
 
     @property
     def backbone_digest(self) -> str:
@@ -124,6 +129,7 @@ def write_bundle(
     golden: Golden,
     training: Mapping[str, Any],
     anchors: Anchors | None = None,
+    resting: Resting | None = None,
 ) -> Bundle:
     """Writes a bundle folder and reads it back; what cannot be read back never stands under `folder`.
 
@@ -140,9 +146,11 @@ def write_bundle(
     }
     if anchors is not None:
         files[ANCHORS_FILE] = write_anchors(anchors)
+    if resting is not None:
+        files[RESTING_FILE] = write_resting(resting)
     manifest = {
         "format": BUNDLE_FORMAT,
-        "version": 1 if anchors is None else BUNDLE_VERSION,
+        "version": BUNDLE_VERSION if resting is not None else 1 if anchors is None else 2,
         "name": name,
         "eu_set": EU_SET_VERSION,
         "eu_names": EU_NAMES,
@@ -197,14 +205,8 @@ def read_bundle(folder: Path) -> Bundle:
             f"`version` should be 1 to {BUNDLE_VERSION}. Found {manifest.get('version')!r}. Export the bundle again.",
         )
     files = {file: _read_checked(folder, file, entries) for file in _FILES}
-    anchors = None
-    if ANCHORS_FILE in entries:
-        try:
-            anchors = read_anchors(_read_checked(folder, ANCHORS_FILE, entries))
-        except BundleError:
-            raise
-        except ContractError as error:
-            raise BundleError(ANCHORS_FILE, str(error)) from None
+    anchors = _read_optional(folder, ANCHORS_FILE, entries, read_anchors)
+    resting = _read_optional(folder, RESTING_FILE, entries, read_resting)
     for file in ("eye.onnx", "mouth.onnx"):
         _check_onnx(file, files[file], opset)
     try:
@@ -220,6 +222,7 @@ def read_bundle(folder: Path) -> Bundle:
         training=training,
         digest=_sha256(manifest_bytes),
         anchors=anchors,
+        resting=resting,
     )
     if head.backbone_digest != bundle.backbone_digest:
         raise BundleError(
@@ -254,6 +257,18 @@ def _read_checked(folder: Path, file: str, entries: Mapping[str, tuple[str, int]
             f"Found {len(data)} bytes and {_sha256(data)[:12]}. The file is damaged; copy the bundle again.",
         )
     return data
+
+
+def _read_optional(
+    folder: Path, file: str, entries: Mapping[str, tuple[str, int]], reader: Callable[[bytes], _Part]
+) -> _Part | None:
+    if file not in entries:
+        return None
+    data = _read_checked(folder, file, entries)
+    try:
+        return reader(data)
+    except ContractError as error:
+        raise BundleError(file, str(error)) from None
 
 
 def _check_onnx(file: str, data: bytes, opset: int) -> None:

@@ -10,6 +10,8 @@ Outputs of the mouth region: the 32 MOUTH_EUS, a confidence logit. An EU value i
 
 Head file versions (safetensors, metadata "format": "mien-head")
     1   tensors "<region>.<part>"; metadata format, version, eu_set, backbone_digest, head_version, parent, report.
+    2   also "<region>.rest_F" of the cameras whose face at rest the offsets are for (contract.resting). Heads that know none are
+        written as version 1.
 """
 
 from collections.abc import Mapping
@@ -28,7 +30,7 @@ from model_export.contract.frames import Camera
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 HEAD_FORMAT: Final = "mien-head"
-HEAD_VERSION: Final = 1
+HEAD_VERSION: Final = 2
 FEATURE_COUNT: Final = 256
 OUTPUT_COUNT: Final = {
     Camera.LEFT_EYE: len(EYE_MOVEMENTS) + 3,
@@ -86,8 +88,16 @@ class Head:
     """Version that this head was fitted from."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """What held-out takes said of it; JSON values only."""
+    rest: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
+    """Features [256] of the face at rest that a camera's offsets are for; nothing where they are for faces at large."""
 
     def __post_init__(self) -> None:
+        for camera, rest_F in self.rest.items():
+            if rest_F.shape != (FEATURE_COUNT,) or rest_F.dtype != np.float32 or not np.isfinite(rest_F).all():
+                raise HeadError(
+                    f"`rest` of {camera.label} should be {FEATURE_COUNT} finite float32. "
+                    f"Found {rest_F.dtype} {list(rest_F.shape)}, or NaN."
+                )
         for camera in Camera:
             found, expected = self[camera].bias_O.size, OUTPUT_COUNT[camera]
             if found != expected:
@@ -97,6 +107,7 @@ class Head:
         return (self.left_eye, self.right_eye, self.mouth)[camera]
 
 
+_REST: Final = "rest_F"
 _PARTS: Final = tuple(part.name for part in fields(RegionHead))
 
 
@@ -107,9 +118,10 @@ def write_head(head: Head) -> bytes:
         for camera in Camera
         for part in _PARTS
     }
+    tensors |= {f"{camera.label}.{_REST}": np.ascontiguousarray(rest_F) for camera, rest_F in head.rest.items()}
     metadata = {
         "format": HEAD_FORMAT,
-        "version": HEAD_VERSION,
+        "version": HEAD_VERSION if head.rest else 1,
         "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
         "head_version": head.head_version,
@@ -122,13 +134,14 @@ def write_head(head: Head) -> bytes:
 def read_head(data: bytes) -> Head:
     """The head in a safetensors file; raises HeadError for another format, version, EU set or shape."""
     metadata = read_metadata(data, HeadError)
-    for key, expected in (
-        ("format", HEAD_FORMAT),
-        ("version", HEAD_VERSION),
-        ("eu_set", EU_SET_VERSION),
+    for key, accepted in (
+        ("format", (HEAD_FORMAT,)),
+        ("version", tuple(range(1, HEAD_VERSION + 1))),
+        ("eu_set", (EU_SET_VERSION,)),
     ):
-        if metadata.get(key) != expected:
-            raise HeadError(f"Head metadata `{key}` should be {expected!r}. Found {metadata.get(key)!r}.")
+        if metadata.get(key) not in accepted:
+            expected = " or ".join(repr(value) for value in accepted)
+            raise HeadError(f"Head metadata `{key}` should be {expected}. Found {metadata.get(key)!r}.")
     try:
         tensors = load_safetensors(data)
         regions = [RegionHead(*(tensors[f"{camera.label}.{part}"] for part in _PARTS)) for camera in Camera]
@@ -141,6 +154,9 @@ def read_head(data: bytes) -> Head:
             head_version=int(metadata["head_version"]),
             parent=None if parent is None else int(parent),
             report=dict(metadata["report"]),
+            rest={
+                camera: tensors[f"{camera.label}.{_REST}"] for camera in Camera if f"{camera.label}.{_REST}" in tensors
+            },
         )
     except KeyError as missing:
         raise HeadError(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.calibrate import CalibrateConfig, Calibration, calibrate
+from calibration.calibrate import CalibrateConfig, Calibration, Others, calibrate
 from calibration.features import answers_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
-from model_export.contract import EU_INDEX, Camera, HeadError, read_head, write_head
+from model_export.contract import EU_INDEX, FEATURE_COUNT, MOUTH_EUS, Camera, HeadError, Resting, read_head, write_head
 from tests.calibration.synthetic_wearer import (
     calibration_takes,
     cue_take,
@@ -65,6 +65,27 @@ def test_eus_that_no_take_asked_for_answer_as_before(calibrated: Calibration) ->
     old_TE, new_TE = (answers_of(head, fresh.seen).values_TE for head in (HEAD, calibrated.head))
     for name in ("jawForward", "mouthShrugUpper", "browDownLeft", "pupilDilateRight"):
         np.testing.assert_allclose(new_TE[:, EU_INDEX[name]], old_TE[:, EU_INDEX[name]], atol=2e-4)
+
+
+def test_the_rest_take_moves_what_no_cue_asks_for() -> None:
+    takes = calibration_takes(HEAD, OWN)
+    rest_F = np.median(next(take for take in takes if take.seen.cue == "rest").seen.features[Camera.MOUTH], axis=0)
+    forward = MOUTH_EUS.index("jawForward")
+    shift_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
+    shift_FO[:, forward] = 0.07 / FEATURE_COUNT
+    zero_F = np.zeros(FEATURE_COUNT, np.float32)
+    resting = Resting(zero_F, np.zeros((FEATURE_COUNT, 15), np.float32), rest_F.astype(np.float32) - 1, shift_FO, 8)
+    found = calibrate(takes, HEAD, config=QUICK, others=Others(resting=resting))
+    assert found.report["eus"]["jawForward"]["source"] == "rested"
+    assert found.report["eus"]["jawOpen"]["source"] == "fitted"
+    assert found.report["summary"]["eus_better"] == sum(
+        eu["source"] == "fitted" and eu["before"] is not None and not name.startswith("gaze")
+        for name, eu in found.report["eus"].items()
+    )
+    fresh = cue_take(HEAD, OWN, "smile", seed=51)
+    old_TO, new_TO = (head.mouth.apply(fresh.seen.features[Camera.MOUTH]) for head in (HEAD, found.head))
+    np.testing.assert_allclose(new_TO[:, forward] - old_TO[:, forward], 0.07, atol=1e-3)
+    np.testing.assert_array_equal(read_head(write_head(found.head)).rest[Camera.MOUTH], rest_F)
 
 
 def test_version_and_parent_count_up(calibrated: Calibration) -> None:

@@ -109,8 +109,8 @@ def wearer(name: str, *errors: float) -> EvaluatedWearer:
 
 
 def test_the_summary_counts_wearers_and_the_way_closed() -> None:
-    first = wearer("one", 0.20, 0.19, 0.25, 0.30, 0.17, 0.16, 0.15)
-    second = wearer("two", 0.10, 0.10, 0.15, 0.20, 0.09, 0.11, 0.09)
+    first = wearer("one", 0.20, 0.19, 0.18, 0.25, 0.30, 0.17, 0.16, 0.15, 0.18, 0.15, 0.14)
+    second = wearer("two", 0.10, 0.10, 0.09, 0.15, 0.20, 0.09, 0.11, 0.09, 0.09, 0.10, 0.08)
     second.rmse_ME[METHODS.index("movement"), JAW] = 0.5
     found = summary([first, second])
     ours = found["methods"]["movement"]

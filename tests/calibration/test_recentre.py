@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from calibration.features import TakeFeatures
-from calibration.recentre import LEAST_FRAMES, RecentreConfig, recentre, recentre_judged
-from model_export.contract import EU_INDEX, EYE_MOVEMENTS, FEATURE_COUNT, MOUTH_EUS, Camera, Head, read_head, write_head
+from calibration.recentre import RecentreConfig, recentre, recentre_judged
+from calibration.rested import LEAST_FRAMES
+from model_export.contract import (
+    EU_INDEX,
+    EYE_MOVEMENTS,
+    FEATURE_COUNT,
+    MOUTH_EUS,
+    Camera,
+    Head,
+    Resting,
+    read_head,
+    write_head,
+)
 from tests.bundles import make_head
 from tests.calibration.synthetic_wearer import FRAME_NS, same_heads
 
@@ -164,3 +175,18 @@ def test_cameras_that_saw_nothing_stay() -> None:
 def test_a_margin_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
         RecentreConfig(least_gain=0)
+
+
+def test_what_rest_tells_moves_the_head_before_anything_is_judged() -> None:
+    shift_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
+    shift_FO[:, JAW] = -0.15 / FEATURE_COUNT  # a rest whose features are all 1 above the mean reads .15 less
+    zero_F, seen = np.zeros(FEATURE_COUNT, np.float32), rest()
+    resting = Resting(zero_F, np.zeros((FEATURE_COUNT, 15), np.float32), zero_F, shift_FO, 8)
+    seen.features[Camera.MOUTH][:] = 1.0
+    found = recentre_judged(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), seen, resting=resting)
+    assert found.head.mouth.bias_O[JAW] == pytest.approx(0.01, abs=1e-6)
+    assert found.report["eus"]["jawOpen"] == {"before": 0.16, "after": 0.01, "source": "rested"}
+    assert found.report["eus"]["mouthSmileLeft"] == {"before": 0.2, "after": 0.0, "source": "recentred"}
+    np.testing.assert_array_equal(found.head.rest[Camera.MOUTH], np.ones(FEATURE_COUNT, np.float32))
+    again = recentre_judged(found.head, seen, resting=resting)
+    assert not again.better, "the same rest again moves nothing more"

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
-from model_export.anchors import anchors_of
+from model_export.anchors import Fittings, anchors_of, resting_of, solve
 from model_export.commands import anchors as command
-from model_export.contract import Camera, read_bundle
+from model_export.contract import FEATURE_COUNT, Camera, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.onnx_features import onnx_features
 
@@ -23,6 +24,27 @@ def test_the_last_column_is_the_mean_features_of_the_wearers_held_out(disc_bundl
     assert found.frames == entry.frames
 
 
+def test_what_rest_tells_is_of_every_fitting(disc_bundle: Path, disc_data: Path) -> None:
+    found = resting_of(read_bundle(disc_bundle), disc_data)
+    assert found.fittings == 5
+    assert np.abs(found.mouth_shift_FO[:, -1]).max() == 0  # nothing is told of confidence
+    assert np.abs(found.eye_shift_FO[:, -1]).max() == 0
+
+
+@pytest.mark.parametrize(("told", "noise"), [(True, 0.05), (False, 0.05)])
+def test_only_what_predicts_wearers_left_out_is_learnt(told: bool, noise: float) -> None:
+    rng = np.random.default_rng(2)
+    rest_NF = rng.normal(1, 1, (600, FEATURE_COUNT))
+    off_NO = rng.normal(0, noise, (600, 33))
+    if told:
+        off_NO += 0.1 * rest_NF[:, :1] + 0.03  # what all faces share is not told by a rest
+    mean_F, shift_FO = solve(Fittings(rest_NF[:500], off_NO[:500], np.arange(500) // 5))
+    left_NO = off_NO[500:] - 0.03 * told - 0.1 * told - (rest_NF[500:] - mean_F) @ shift_FO
+    before_NO = off_NO[500:] - 0.03 * told - 0.1 * told
+    share = float(np.square(left_NO[:, :32]).sum() / np.square(before_NO[:, :32]).sum())
+    assert share < 0.6 if told else 0.97 < share < 1.03
+
+
 def test_the_command_adds_anchors_and_changes_nothing_else(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(disc_bundle, folder)
@@ -31,6 +53,7 @@ def test_the_command_adds_anchors_and_changes_nothing_else(disc_bundle: Path, di
     assert result.exit_code == 0, result.output
     after = read_bundle(folder)
     assert after.anchors is not None
+    assert after.resting is not None
     assert (after.backbone_digest, after.training, after.name) == (before.backbone_digest, before.training, before.name)
     for file in ("eye.onnx", "mouth.onnx", "head.safetensors", "golden.safetensors"):
         assert (folder / file).read_bytes() == (disc_bundle / file).read_bytes()

@@ -160,13 +160,15 @@ def test_the_report_says_what_changed_and_one_click_goes_back(
     told.tell("starting", wearer="ada")
     units = {
         "jawOpen": {"before": 0.2, "after": 0.1, "source": "fitted"},
-        "mouthPucker": {"before": 0.3, "after": 0.3, "source": "old"},
+        "mouthPucker": {"before": 0.3, "after": 0.31, "source": "rested"},
         "gazeYawLeft": {"before": 6.0, "after": 2.0, "source": "fitted"},
         "pupilDilateLeft": {"before": None, "after": None, "source": "old"},
     }
     told.tell("report", head_version=2, failure=None, report={"eus": units})
     expect(page.locator("#report-title")).to_have_text("Head 2 answers now")
     expect(page.locator("#report-text")).to_contain_text("2 of 3 outputs became better")
+    expect(page.locator("#report-text")).to_contain_text("the others are moved by what your face at rest tells")
+    expect(page.locator('.report-row[data-unit="mouthPucker"]')).to_have_attribute("data-better", "false")
     expect(page.locator(".report-row")).to_have_count(3)
     expect(page.locator('.report-row[data-unit="jawOpen"]')).to_contain_text("0.200 → 0.100")
     expect(page.locator('.report-row[data-unit="gazeYawLeft"]')).to_contain_text("6.0° → 2.0°")

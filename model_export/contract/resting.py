@@ -1,0 +1,118 @@
+"""Resting: what a face at rest tells of the answers to the same face when it moves.
+
+Axes: F feature, O head output.
+
+Faces differ at rest - droopy lids, a lopsided mouth, a camera from below - and a head that never saw this one takes part of that
+for movement. Over the wearers of the training, the mean error of the answers in a fitting is predicted from the features r of
+the same fitting's face at rest, linearly, and the offsets of a head are moved by the prediction:
+
+    shift_o = (r - mean) . shift_FO[:, o]
+
+A prediction, not the answers at rest themselves: those are mostly noise of a weak head, and taken away whole they make free
+movement worse (docs/experiments.md). Neutral-image conditioning, as a rest image for a second input would be, without a second
+input: it costs nothing per frame.
+
+Resting file versions (safetensors, metadata "format": "mien-resting")
+    1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
+        version, fittings.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from model_export.contract.errors import ContractError
+from model_export.contract.frames import Camera
+from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head
+from model_export.contract.safetensors_header import pack_metadata, read_metadata
+
+RESTING_FILE: Final = "resting.safetensors"
+_FORMAT: Final = "mien-resting"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """What rest tells, of eyes (right ones mirrored) and of mouths."""
+
+    eye_mean_F: NDArray[np.float32]
+    """Features of a face at rest, mean over fittings."""
+    eye_shift_FO: NDArray[np.float32]
+    """What to add to each output for a feature that is off that mean by 1."""
+    mouth_mean_F: NDArray[np.float32]
+    mouth_shift_FO: NDArray[np.float32]
+    fittings: int
+    """Fittings that it was learnt from."""
+
+    def __post_init__(self) -> None:
+        for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
+            for name, shape in (
+                (f"{part}_mean_F", (FEATURE_COUNT,)),
+                (f"{part}_shift_FO", (FEATURE_COUNT, OUTPUT_COUNT[camera])),
+            ):
+                array: NDArray[np.float32] = getattr(self, name)
+                if array.shape != shape or array.dtype != np.float32:
+                    raise ContractError(
+                        f"`{name}` should be float32 {list(shape)}. Found {array.dtype} {list(array.shape)}."
+                    )
+                if not np.isfinite(array).all():
+                    raise ContractError(f"`{name}` should hold finite numbers. Found NaN or infinity.")
+
+    def shift(
+        self, camera: Camera, rest_F: NDArray[np.float32], before_F: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """What to add to a camera's outputs, float32 [O]; `before_F` is the rest that the head knows already, if any."""
+        mean_F, shift_FO = (
+            (self.mouth_mean_F, self.mouth_shift_FO) if camera is Camera.MOUTH else (self.eye_mean_F, self.eye_shift_FO)
+        )
+        known_F = mean_F if before_F is None else before_F
+        return np.asarray((rest_F - known_F) @ shift_FO, np.float32)
+
+
+def rested(head: Head, rest: dict[Camera, NDArray[np.float32]], resting: Resting | None) -> Head:
+    """The head moved to these features of a face at rest, one row [256] for each camera that saw it; others stay.
+
+    What the head was moved to before is taken back, so that a headset can be put on again and again. Without `resting` the head
+    is returned as it is. Version, parent and report stay.
+    """
+    if resting is None or not rest:
+        return head
+    regions = [head[camera] for camera in Camera]
+    for camera, rest_F in rest.items():
+        shift_O = resting.shift(camera, rest_F, head.rest.get(camera))
+        regions[camera] = replace(head[camera], bias_O=(head[camera].bias_O + shift_O).astype(np.float32))
+    return replace(head, left_eye=regions[0], right_eye=regions[1], mouth=regions[2], rest={**head.rest, **rest})
+
+
+def write_resting(resting: Resting) -> bytes:
+    """As a safetensors file; equal ones give equal bytes."""
+    tensors: dict[str, NDArray[np.generic]] = {
+        "eye_mean_F": np.ascontiguousarray(resting.eye_mean_F),
+        "mouth_mean_F": np.ascontiguousarray(resting.mouth_mean_F),
+        "eye_shift_FO": resting.eye_shift_FO.astype(np.float16),
+        "mouth_shift_FO": resting.mouth_shift_FO.astype(np.float16),
+    }
+    return save_safetensors(
+        tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})
+    )
+
+
+def read_resting(data: bytes) -> Resting:
+    """What a safetensors file holds; raises ContractError for another format, version or shape."""
+    metadata = read_metadata(data, ContractError)
+    found = (metadata.get("format"), metadata.get("version"))
+    if found != (_FORMAT, _VERSION):
+        raise ContractError(f"It should be of {_FORMAT} version {_VERSION}. Found {found}; run mien anchors again.")
+    try:
+        tensors = load_safetensors(data)
+        arrays = {field.name: tensors[field.name].astype(np.float32) for field in fields(Resting)[:-1]}
+        return Resting(**arrays, fittings=int(metadata["fittings"]))
+    except ContractError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ContractError(f"It should hold means and shifts. Found: {error}; run mien anchors again.") from None

@@ -1,0 +1,106 @@
+"""What a face at rest tells: how it moves a head, its file, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model_export.contract import (
+    FEATURE_COUNT,
+    BundleError,
+    Camera,
+    ContractError,
+    HeadError,
+    Resting,
+    read_bundle,
+    read_head,
+    rested,
+    write_bundle,
+    write_head,
+)
+from model_export.contract.resting import read_resting, write_resting
+from tests.bundles import make_bundle, make_head
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return RNG.normal(0, 0.1, shape).astype(np.float32)
+
+
+RESTING = Resting(
+    normal(FEATURE_COUNT), normal(FEATURE_COUNT, 15), normal(FEATURE_COUNT), normal(FEATURE_COUNT, 33), 40
+)
+REST = {Camera.LEFT_EYE: normal(FEATURE_COUNT), Camera.MOUTH: normal(FEATURE_COUNT)}
+
+
+def test_offsets_move_by_how_far_the_rest_is_off_the_mean() -> None:
+    head = make_head()
+    found = rested(head, REST, RESTING)
+    expected_O = (REST[Camera.MOUTH] - RESTING.mouth_mean_F) @ RESTING.mouth_shift_FO
+    np.testing.assert_allclose(found.mouth.bias_O - head.mouth.bias_O, expected_O, atol=1e-6)
+    assert found.right_eye is head.right_eye  # it saw no rest
+    assert found.mouth.weight_FO is head.mouth.weight_FO
+
+
+def test_a_later_rest_takes_the_place_of_an_earlier_one() -> None:
+    head = make_head()
+    other = {camera: rest_F + 1 for camera, rest_F in REST.items()}
+    there_and_back = rested(rested(rested(head, REST, RESTING), other, RESTING), REST, RESTING)
+    for camera, rest_F in REST.items():
+        np.testing.assert_allclose(there_and_back[camera].bias_O, rested(head, REST, RESTING)[camera].bias_O, atol=1e-4)
+        np.testing.assert_array_equal(there_and_back.rest[camera], rest_F)
+
+
+def test_without_rest_or_without_knowledge_a_head_stays_itself() -> None:
+    head = make_head()
+    assert rested(head, {}, RESTING) is head
+    assert rested(head, REST, None) is head
+
+
+def test_a_head_remembers_its_rest_in_its_file() -> None:
+    head = rested(make_head(backbone_digest="a" * 64), REST, RESTING)
+    found = read_head(write_head(head))
+    assert found.rest.keys() == REST.keys()
+    for camera, rest_F in REST.items():
+        np.testing.assert_array_equal(found.rest[camera], rest_F)
+    assert not read_head(write_head(make_head(backbone_digest="a" * 64))).rest
+    with pytest.raises(HeadError, match="`rest` of mouth should be 256 finite float32"):
+        replace(head, rest={Camera.MOUTH: np.full(FEATURE_COUNT, np.nan, np.float32)})
+
+
+def test_it_survives_its_file_in_half_precision() -> None:
+    data = write_resting(RESTING)
+    found = read_resting(data)
+    np.testing.assert_allclose(found.eye_shift_FO, RESTING.eye_shift_FO, rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(found.mouth_mean_F, RESTING.mouth_mean_F)
+    assert found.fittings == 40
+    assert len(data) < 30_000
+
+
+def test_a_file_of_something_else_is_refused() -> None:
+    data = write_resting(RESTING)
+    for wrong in (b"", data[:200], data.replace(b"mien-resting", b"mien-wresting"[:12])):
+        with pytest.raises(ContractError):
+            read_resting(wrong)
+    with pytest.raises(ContractError, match=r"`eye_shift_FO` should be float32 \[256, 15\]"):
+        Resting(RESTING.eye_mean_F, RESTING.mouth_shift_FO, RESTING.mouth_mean_F, RESTING.mouth_shift_FO, 1)
+
+
+def test_a_bundle_carries_it_and_a_damaged_one_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("bundles") / "one"
+    without = make_bundle(folder)
+    assert without.resting is None
+    parts = {name: getattr(without, name) for name in ("name", "eye_onnx", "mouth_onnx", "head", "golden", "training")}
+    write_bundle(folder, **parts, resting=RESTING)
+    found = read_bundle(folder)
+    assert found.resting is not None
+    assert found.anchors is None
+    assert found.backbone_digest == without.backbone_digest
+    path = folder / "resting.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="damaged") as caught:
+        read_bundle(folder)
+    assert caught.value.file == "resting.safetensors"
