@@ -30,8 +30,8 @@ _RIDGE: Final = 0.01
 def begin_with(folder: Path, network: ExpressionNetwork, entries: Sequence[ShardEntry]) -> dict[str, Any]:
     """Puts the weights in `folder` into `network` and gives the record of how they were trained.
 
-    A bundle's parts must have the network's shapes; parts that the bundle does not have begin without effect. `entries` are the
-    shards whose crops give the statistics. Raises CheckpointError.
+    A bundle's parts must have the network's shapes. `entries` are the shards whose crops give the statistics. Raises
+    CheckpointError.
     """
     if not (folder / "bundle.json").exists():
         return load_finished(folder, network)
@@ -96,8 +96,6 @@ def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]
             norm.running_var = torch.full_like(weights[name], 1 - norm.eps)
             norm.weight.fill_(1.0)
             norm.bias.copy_(weights[name])
-        if "places_linear.weight" not in weights:
-            backbone.places_linear.weight.zero_()
 
 
 def _load_head(module: HeadModule, region: RegionHead) -> None:
@@ -144,9 +142,8 @@ def _set_points(backbone: Backbone, layer: nn.Linear, pixels_BHW: Tensor, points
     training = backbone.training
     backbone.eval()
     device = layer.weight.device
-    seen = [backbone.features(backbone.standardise(chunk.to(device))) for chunk in torch.split(pixels_BHW, 64)]
-    inputs_BD = torch.cat([torch.cat(pair, 1) for pair in seen]).double()
-    inputs_BD = torch.cat([inputs_BD, torch.ones_like(inputs_BD[:, :1])], 1)
+    features_BF = torch.cat([backbone(chunk.to(device)) for chunk in torch.split(pixels_BHW, 64)]).double()
+    inputs_BD = torch.cat([features_BF, torch.ones_like(features_BF[:, :1])], 1)
     wanted_BO = (points_BK4.flatten(1) / POINT_SCALE_PX).to(device).double()
     gram_DD = inputs_BD.T @ inputs_BD
     gram_DD.diagonal().add_(_RIDGE * gram_DD.diagonal().mean())

@@ -1,11 +1,9 @@
 """The network: an eye and a mouth backbone from crops to features, and the universal heads on top.
 
-Axes: B batch, H W image, C channel, G grid, F feature, A adapter, O head output, L place, K point of the face.
+Axes: B batch, H W image, C channel, G grid, F feature, A adapter, O head output, K point of the face.
 
 Both backbones are plain convolution nets: a stem of stride 4, stages at 16x16 and 8x8, and a narrow 8x8 map that is
-flattened, not averaged, because where lids and lips are is the answer. Beside it, places are read off at 16x16: each of a few
-maps says where one thing is, as the mean position under its softmax (Finn et al. 2016, "Deep spatial autoencoders"), to a
-fraction of a cell. Dense 3x3 convolutions at low resolution reach three
+flattened, not averaged, because where lids and lips are is the answer. Dense 3x3 convolutions at low resolution reach three
 quarters of a core's peak in onnxruntime; depthwise ones, squeeze-excitation and normalisation after the stem were slower
 for the same accuracy budget (docs/experiments.md). Every batch norm is folded away at export.
 """
@@ -50,11 +48,9 @@ class BackboneConfig:
     """Residual 3x3 convolutions at 8x8."""
     flat: int = 16
     """Channels of the 8x8 map that is flattened."""
-    places: int = 32
-    """Maps of 16x16 whose mean position is read off."""
 
     def __post_init__(self) -> None:
-        widths = (self.stem, self.middle, self.top, self.flat, self.places)
+        widths = (self.stem, self.middle, self.top, self.flat)
         if min(widths) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
             raise ValueError(f"Widths should be 1 or more and depths 0 or more. Found {self}.")
 
@@ -133,26 +129,6 @@ class ConvBlock(nn.Module):
         return x_BCHW + y_BCHW if self.residual else y_BCHW
 
 
-class Places(nn.Module):
-    """Where things are, from a fine map that sees little around it and a coarse one that sees nearly all."""
-
-    axis_G: Tensor
-
-    def __init__(self, fine: int, coarse: int, places: int) -> None:
-        super().__init__()
-        self.fine = nn.Conv2d(fine, places, 1)
-        self.coarse = nn.Conv2d(coarse, 4 * places, 1)
-        self.register_buffer("axis_G", (torch.arange(2 * GRID) + 0.5) / GRID - 1, persistent=False)
-
-    def forward(self, fine_BCHW: Tensor, coarse_BCHW: Tensor) -> Tensor:
-        """float32 [B, 2 L]: how far right each place is, then how far down, -1 to 1 over the crop."""
-        maps_BLHW = self.fine(fine_BCHW) + nn.functional.pixel_shuffle(self.coarse(coarse_BCHW), 2)
-        shares_BLGG = torch.softmax(maps_BLHW.flatten(2), 2).view(maps_BLHW.shape)
-        right_BL = (shares_BLGG.sum(2) * self.axis_G).sum(2)
-        down_BL = (shares_BLGG.sum(3) * self.axis_G).sum(2)
-        return torch.cat([right_BL, down_BL], 1)
-
-
 class Backbone(nn.Module):
     """uint8 crops [B, 128, 128] -> float32 features [B, 256], none negative."""
 
@@ -167,28 +143,17 @@ class Backbone(nn.Module):
             *(ConvBlock(config.top, config.top, residual=True) for _ in range(config.top_blocks)),
             ConvBlock(config.top, config.flat, 1),
         )
-        self.fine_blocks = 2 + config.middle_blocks
-        self.places = Places(config.middle, config.top, config.places)
         self.linear = nn.Linear(config.flat * GRID * GRID, FEATURE_COUNT, bias=False)
-        self.places_linear = nn.Linear(2 * config.places, FEATURE_COUNT, bias=False)
         self.norm: nn.Module = nn.BatchNorm1d(FEATURE_COUNT)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features of these crops; `pixels` is the name of the exported input."""
-        return self.features(self.standardise(pixels))[0]
+        return self.features(self.standardise(pixels))
 
-    def features(self, standardised_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and places [B, 2 L] of crops that are standardised already: the part that bears low precision."""
-        fine_BCHW = standardised_BCHW
-        *blocks, narrow = self.blocks
-        for block in blocks[: self.fine_blocks]:
-            fine_BCHW = block(fine_BCHW)
-        coarse_BCHW = fine_BCHW
-        for block in blocks[self.fine_blocks :]:
-            coarse_BCHW = block(coarse_BCHW)
-        places_BL = self.places(fine_BCHW, coarse_BCHW)
-        seen_BF = self.linear(narrow(coarse_BCHW).flatten(1)) + self.places_linear(places_BL)
-        return torch.relu(self.norm(seen_BF)), places_BL
+    def features(self, standardised_BCHW: Tensor) -> Tensor:
+        """Features of crops that are standardised already: the part that bears low precision."""
+        map_BCHW = self.blocks(standardised_BCHW)
+        return torch.relu(self.norm(self.linear(map_BCHW.flatten(1))))
 
 
 class HeadModule(nn.Module):
@@ -257,26 +222,25 @@ class ExpressionNetwork(nn.Module):
         self.mouth = Backbone(mouth)
         self.eye_head = HeadModule(EYE_EU_COUNT + 3)
         self.mouth_head = HeadModule(MOUTH_EU_COUNT + 1)
-        self.eye_points = nn.Linear(FEATURE_COUNT + 2 * eye.places, 4 * EYE_POINTS)
-        self.mouth_points = nn.Linear(FEATURE_COUNT + 2 * mouth.places, 4 * MOUTH_POINTS)
+        self.eye_points = nn.Linear(FEATURE_COUNT, 4 * EYE_POINTS)
+        self.mouth_points = nn.Linear(FEATURE_COUNT, 4 * MOUTH_POINTS)
 
     def forward(self, eye_pixels_BHW: Tensor, mouth_pixels_BHW: Tensor) -> Outputs:
         """The outputs for eye crops and for mouth crops, uint8 [B, 128, 128] each."""
-        eye_BF, eye_places_BL = self._features(self.eye, eye_pixels_BHW)
-        mouth_BF, mouth_places_BL = self._features(self.mouth, mouth_pixels_BHW)
+        eye_BF, mouth_BF = self._features(self.eye, eye_pixels_BHW), self._features(self.mouth, mouth_pixels_BHW)
         return Outputs(
             self.eye_head(eye_BF),
             self.mouth_head(mouth_BF),
-            _points(self.eye_points, eye_BF, eye_places_BL),
-            _points(self.mouth_points, mouth_BF, mouth_places_BL),
+            _points(self.eye_points, eye_BF),
+            _points(self.mouth_points, mouth_BF),
         )
 
-    def _features(self, backbone: Backbone, pixels_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, backbone: Backbone, pixels_BHW: Tensor) -> Tensor:
         standardised_BCHW = backbone.standardise(pixels_BHW)
         low = self.precision != torch.float32
         with torch.autocast(pixels_BHW.device.type, self.precision if low else None, enabled=low):
-            features_BF, places_BL = backbone.features(standardised_BCHW)
-        return features_BF.float(), places_BL.float()
+            features_BF = backbone.features(standardised_BCHW)
+        return features_BF.float()
 
     def to_head(self) -> Head:
         """The universal head; both eyes carry the same numbers because both are seen as left eyes."""
@@ -284,8 +248,8 @@ class ExpressionNetwork(nn.Module):
         return Head(left_eye=eye, right_eye=eye, mouth=self.mouth_head.to_region_head(), backbone_digest="")
 
 
-def _points(layer: nn.Linear, features_BF: Tensor, places_BL: Tensor) -> Tensor:
-    points_BO: Tensor = POINT_SCALE_PX * layer(torch.cat([features_BF, places_BL], 1))
+def _points(layer: nn.Linear, features_BF: Tensor) -> Tensor:
+    points_BO: Tensor = POINT_SCALE_PX * layer(features_BF)
     return points_BO.view(len(points_BO), -1, 4)
 
 
@@ -296,11 +260,6 @@ def folded(backbone: Backbone) -> Backbone:
         if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
             block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
     if isinstance(result.norm, nn.BatchNorm1d):
-        # the norm's scale belongs to both layers before it, its offset to one of them
-        assert result.norm.running_var is not None
-        with torch.no_grad():
-            scale_F = result.norm.weight * torch.rsqrt(result.norm.running_var + result.norm.eps)
-            result.places_linear.weight.mul_(scale_F[:, None])
         result.linear, result.norm = fuse_linear_bn_eval(result.linear, result.norm), nn.Identity()
     return result
 
@@ -328,9 +287,6 @@ def convolution_flops(config: BackboneConfig) -> int:
         (config.middle * 9, config.top, 8),
         *[(config.top * 9, config.top, 8)] * config.top_blocks,
         (config.top, config.flat, 8),
-        (config.middle, config.places, 16),
-        (config.top, 4 * config.places, 8),
         (config.flat * GRID * GRID, FEATURE_COUNT, 1),
-        (2 * config.places, FEATURE_COUNT, 1),
     )
     return sum(2 * inputs * outputs * side * side for inputs, outputs, side in layers)
