@@ -71,7 +71,7 @@ def _report(bundles: list[Bundle], parts: dict[str, Any], out: Path | None) -> N
 
     evaluation = {
         "format": "mien-evaluation",
-        "version": 2,
+        "version": 3,
         "caveat": CAVEAT,
         "bundles": [{"name": bundle.name, "digest": bundle.digest} for bundle in bundles],
         **parts,

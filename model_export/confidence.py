@@ -34,7 +34,8 @@ def spoiled_answers(
             intact.append([crop.intact for crop in changed])
             for row, crop in zip(rows, changed, strict=True):
                 row.append(crop.pixels_HW)
-    confidence_T3 = estimate(bundle, *(np.stack(row) for row in rows)).confidence_T3
+    left_THW, right_THW, mouth_THW = (np.stack(row) for row in rows)
+    confidence_T3 = estimate(bundle, left_THW, right_THW, mouth_THW).confidence_T3
     return confidence_T3.ravel(), np.array(intact).ravel()
 
 

@@ -5,6 +5,7 @@ Axes: T frame, E expression unit, 4 gaze, 3 camera.
 Evaluation versions (JSON, "format": "mien-evaluation")
     1   bundles, wearers, clips; a figure of several bundles is their mean, with "std" beside it.
     2   wearers.reliability: for each bundle, how often crops of a confidence can be read; expected_calibration_error.
+    3   wearers.summary.rested_*: when each fitting's face at rest was seen before; None for a bundle that does not use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from model_export.confidence import confidence_figures, reliability, spoiled_ans
 from model_export.contract import EU_INDEX, EU_NAMES, Bundle
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import EvaluationError
-from model_export.estimates import Estimates, estimate
+from model_export.estimates import Estimates, estimate, rested_heads
 from model_export.metrics import icc31, number, pearson, rmse
 
 CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
@@ -112,6 +113,7 @@ def _figures(
             "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
             "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
             **_gaze_figures(answer_T4, gaze_T4, truth_TE),
+            **_rested_figures(bundle, shards, picks, truth_TE, gaze_T4),
             **confidence_figures(confidence_N, intact_N),
         },
         "eus": {
@@ -125,6 +127,41 @@ def _figures(
             }
             for e, name in enumerate(EU_NAMES)
         },
+    }
+
+
+def _rested_figures(
+    bundle: Bundle,
+    shards: Sequence[Shard],
+    picks: Sequence[NDArray[np.int_]],
+    truth_TE: NDArray[np.float32],
+    gaze_T4: NDArray[np.float32],
+) -> dict[str, float | None]:
+    """The same wearers once more, each fitting's offsets moved by what one picture of its face at rest tells."""
+    if bundle.resting is None:
+        return dict.fromkeys(("rested_mean_r", "rested_mean_rmse", "rested_face_at_rest_95th", "rested_gaze_deg"))
+    values_TE, answer_T4 = np.empty_like(truth_TE), np.empty_like(gaze_T4)
+    first = 0
+    for shard, pick in zip(shards, picks, strict=True):
+        heads = rested_heads(bundle, shard.rest_eyes_2FHW, shard.rest_mouth_FHW)
+        for fitting in np.unique(shard.fitting_T[pick]):
+            rows = np.flatnonzero(shard.fitting_T[pick] == fitting)
+            chosen = pick[rows]
+            found = estimate(
+                bundle,
+                shard.left_eye_THW[chosen],
+                shard.right_eye_THW[chosen],
+                shard.mouth_THW[chosen],
+                head=heads[fitting],
+            )
+            values_TE[first + rows], answer_T4[first + rows] = found.values_TE, found.gaze_T4
+        first += len(pick)
+    r_E, at_rest_T = pearson(values_TE, truth_TE), np.delete(truth_TE, _GAZE_EUS, axis=1).max(1) < 0.1
+    return {
+        "rested_mean_r": number(np.nanmean(r_E)) if np.isfinite(r_E).any() else None,
+        "rested_mean_rmse": number(rmse(values_TE, truth_TE).mean()),
+        "rested_face_at_rest_95th": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
+        "rested_gaze_deg": _gaze_figures(answer_T4, gaze_T4, truth_TE)["gaze_median_deg"],
     }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
-from model_export.contract import EU_NAMES, Bundle, read_bundle
+from model_export.contract import EU_NAMES, FEATURE_COUNT, Bundle, Resting, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import estimate
@@ -84,6 +84,22 @@ def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path) -> None
     found = estimate(bundle, left_THW, left_THW[:, :, ::-1], mouth_THW)
     np.testing.assert_allclose(found.values_TE[:, 12:24], found.values_TE[:, :12], atol=1e-6)
     np.testing.assert_allclose(found.gaze_T4[:, 2:], found.gaze_T4[:, :2] * [-1, 1], atol=1e-5)
+
+
+def test_a_rest_seen_before_moves_the_answers_of_its_fitting(bundle: Bundle, disc_data: Path) -> None:
+    without = evaluate_wearers([bundle], disc_data, 64)["summary"]
+    assert without["rested_mean_r"] is None
+    nothing_F, eye_FO = np.zeros(FEATURE_COUNT, np.float32), np.zeros((FEATURE_COUNT, 15), np.float32)
+    mouth_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
+    untold = Resting(nothing_F, eye_FO, nothing_F, mouth_FO, 1)
+    same = evaluate_wearers([replace(bundle, resting=untold)], disc_data, 64)["summary"]
+    assert same["rested_mean_r"] == same["mean_r"]
+    assert same["rested_gaze_deg"] == same["gaze_median_deg"]
+    eye_FO[:, 12:14] = 40 / FEATURE_COUNT  # degrees for a feature of 1
+    moved = replace(untold, eye_mean_F=nothing_F - 1, eye_shift_FO=eye_FO)
+    wrong = evaluate_wearers([replace(bundle, resting=moved)], disc_data, 64)["summary"]
+    assert wrong["rested_gaze_deg"] > same["gaze_median_deg"] + 10
+    assert wrong["gaze_median_deg"] == same["gaze_median_deg"]
 
 
 def test_several_bundles_give_mean_and_deviation() -> None:
@@ -170,7 +186,7 @@ def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path,
     written = {file.name for file in (tmp_path / "report").iterdir()}
     assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png", "reliability.png"}
     stored = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert (stored["format"], stored["version"]) == ("mien-evaluation", 2)
+    assert (stored["format"], stored["version"]) == ("mien-evaluation", 3)
 
 
 def test_the_command_without_anything_to_judge_is_a_usage_error() -> None:
