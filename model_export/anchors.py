@@ -22,7 +22,7 @@ from model_export.contract import (
     write_bundle,
 )
 from model_export.contract.anchors import moment_of
-from model_export.data import Shard, ShardEntry, list_shards, open_shard
+from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.onnx_features import onnx_features
 
@@ -64,7 +64,7 @@ class Fittings:
 def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     """What rest tells, from `frames` frames of each fitting of all wearers of `data`: about 0.2 s of CPU a wearer.
 
-    Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold).
+    Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold), output by output.
     """
     entries = list_shards(data)
     eyes = solve(_eye_fittings(bundle, entries, frames))
@@ -125,42 +125,47 @@ def _means(off_TO: NDArray[np.float32], fitting_T: NDArray[np.int32]) -> NDArray
 
 
 def solve(fittings: Fittings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean of the rests, and the regression with the strength that predicts wearers left out best."""
+    """Mean of the rests, and for each output the regression of the strength that predicts wearers left out best, or none."""
     fold_N = fittings.wearer_N % _FOLDS
     if len(np.unique(fold_N)) < 2:
         raise DataError("What rest tells needs 2 wearers or more. Found 1. Render more.")
-    errors = []
-    for strength in _STRENGTHS:
-        squares = 0.0
-        for fold in np.unique(fold_N):
-            mean_F, shift_FO = _ridge(fittings, fold_N != fold, strength)
-            left_NO = fittings.off_NO - (fittings.rest_NF - mean_F) @ shift_FO
-            squares += float((left_NO[fold_N == fold] ** 2)[:, _judged(left_NO)].sum())
-        errors.append(squares)
-    mean_F, shift_FO = _ridge(fittings, np.ones(len(fold_N), bool), _STRENGTHS[int(np.argmin(errors))])
-    return mean_F.astype(np.float32), shift_FO.astype(np.float32)
+    errors_SO = np.zeros((len(_STRENGTHS) + 1, fittings.off_NO.shape[1]))
+    for fold in np.unique(fold_N):
+        left_out_N = fold_N == fold
+        mean_F, shifts = _ridges(fittings, ~left_out_N)
+        off_NO = fittings.off_NO[left_out_N] - fittings.off_NO[~left_out_N].mean(axis=0)
+        for number, shift_FO in enumerate(shifts):
+            left_NO = off_NO - (fittings.rest_NF[left_out_N] - mean_F) @ shift_FO
+            errors_SO[number] += (left_NO**2).sum(axis=0)
+    mean_F, shifts = _ridges(fittings, np.ones(len(fold_N), bool))
+    chosen_O = errors_SO.argmin(axis=0)
+    shift_FO = np.stack(shifts)[chosen_O, :, np.arange(len(chosen_O))].T
+    return mean_F.astype(np.float32), np.ascontiguousarray(shift_FO, np.float32)
 
 
-def _judged(left_NO: NDArray[np.float64]) -> slice:
-    """The EUs: gaze in degrees would drown them."""
-    return slice(0, len(EYE_MOVEMENTS) if left_NO.shape[1] == len(EYE_MOVEMENTS) + 3 else len(MOUTH_MIRROR))
-
-
-def _ridge(
-    fittings: Fittings, chosen_N: NDArray[np.bool_], strength: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _ridges(fittings: Fittings, chosen_N: NDArray[np.bool_]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Mean of these fittings' rests, and the regression of each strength; last one that says nothing."""
     rest_NF, off_NO = fittings.rest_NF[chosen_N], fittings.off_NO[chosen_N]
     mean_F = rest_NF.mean(axis=0)
     x_NF = rest_NF - mean_F
     gram_FF = x_NF.T @ x_NF
-    gram_FF += strength * max(float(np.trace(gram_FF)) / FEATURE_COUNT, 1e-9) * np.eye(FEATURE_COUNT)
+    size_FF = max(float(np.trace(gram_FF)) / FEATURE_COUNT, 1e-9) * np.eye(FEATURE_COUNT)
     # an offset that all faces share is the head's own affair: only what differs between faces is learnt
-    return mean_F, np.linalg.solve(gram_FF, x_NF.T @ (off_NO - off_NO.mean(axis=0)))
+    product_FO = x_NF.T @ (off_NO - off_NO.mean(axis=0))
+    shifts = [np.asarray(np.linalg.solve(gram_FF + strength * size_FF, product_FO)) for strength in _STRENGTHS]
+    return mean_F, [*shifts, np.zeros_like(product_FO)]
 
 
 def add_anchors(folder: Path, data: Path, wearers: int) -> Bundle:
-    """Puts anchors and what rest tells into the bundle in `folder`, in place of any; the rest of it stays as it is."""
-    bundle = read_bundle(folder)
+    """Puts anchors and what rest tells into the bundle in `folder`, in place of any, and into its record what they are from."""
+    bundle, entries = read_bundle(folder), list_shards(data)
+    anchors, resting = anchors_of(bundle, data, wearers), resting_of(bundle, data)
+    others = {
+        "data_sha256": data_digest(entries),
+        "wearers": len({entry.wearer for entry in entries}),
+        "anchor_frame_sets": anchors.frames,
+        "rest_fittings": resting.fittings,
+    }
     return write_bundle(
         folder,
         name=bundle.name,
@@ -168,7 +173,7 @@ def add_anchors(folder: Path, data: Path, wearers: int) -> Bundle:
         mouth_onnx=bundle.mouth_onnx,
         head=bundle.head,
         golden=bundle.golden,
-        training=bundle.training,
-        anchors=anchors_of(bundle, data, wearers),
-        resting=resting_of(bundle, data),
+        training={**bundle.training, "others": others},
+        anchors=anchors,
+        resting=resting,
     )

@@ -54,6 +54,9 @@ def test_the_command_adds_anchors_and_changes_nothing_else(disc_bundle: Path, di
     after = read_bundle(folder)
     assert after.anchors is not None
     assert after.resting is not None
-    assert (after.backbone_digest, after.training, after.name) == (before.backbone_digest, before.training, before.name)
+    others = dict(after.training).pop("others")
+    assert (others["wearers"], others["rest_fittings"]) == (5, 5)
+    assert {**before.training, "others": others} == after.training
+    assert (after.backbone_digest, after.name) == (before.backbone_digest, before.name)
     for file in ("eye.onnx", "mouth.onnx", "head.safetensors", "golden.safetensors"):
         assert (folder / file).read_bytes() == (disc_bundle / file).read_bytes()

@@ -87,7 +87,7 @@ def test_damaged_shards_are_named(disc_data: Path, tmp_path: Path) -> None:
     path.write_bytes(b"nonsense nonsense")
     with pytest.raises(DataError, match="wearer_00001"):
         open_shard(changed)
-    with pytest.raises(DataError, match=r"should be U8 \[63"):
+    with pytest.raises(DataError, match=r"should be I32 \[63"):
         open_shard(ShardEntry(entry.path, entry.sha256, 63, entry.wearer))
 
 
