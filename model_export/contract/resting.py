@@ -77,9 +77,11 @@ class Resting:
 def rested(head: Head, rest: dict[Camera, NDArray[np.float32]], resting: Resting | None) -> Head:
     """The head moved to these features of a face at rest, one row [256] for each camera that saw it; others stay.
 
-    What the head was moved to before is taken back, so that a headset can be put on again and again. Without `resting` the head
-    is returned as it is. Version, parent and report stay.
+    What the head was moved to before is taken back, so that a headset can be put on again and again. A wearer's head that does
+    not know the rest it was fitted in stays: its fit has made up for that rest already. Without `resting` the head is returned as
+    it is. Version, parent and report stay.
     """
+    rest = {camera: rest_F for camera, rest_F in rest.items() if head.head_version == 0 or camera in head.rest}
     if resting is None or not rest:
         return head
     regions = [head[camera] for camera in Camera]

@@ -183,7 +183,8 @@ def test_what_rest_tells_moves_the_head_before_anything_is_judged() -> None:
     zero_F, seen = np.zeros(FEATURE_COUNT, np.float32), rest()
     resting = Resting(zero_F, np.zeros((FEATURE_COUNT, 15), np.float32), zero_F, shift_FO, 8)
     seen.features[Camera.MOUTH][:] = 1.0
-    found = recentre_judged(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), seen, resting=resting)
+    universal = replace(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), head_version=0, parent=None)
+    found = recentre_judged(universal, seen, resting=resting)
     assert found.head.mouth.bias_O[JAW] == pytest.approx(0.01, abs=1e-6)
     assert found.report["eus"]["jawOpen"] == {"before": 0.16, "after": 0.01, "source": "rested"}
     assert found.report["eus"]["mouthSmileLeft"] == {"before": 0.2, "after": 0.0, "source": "recentred"}

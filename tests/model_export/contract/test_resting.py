@@ -52,6 +52,15 @@ def test_a_later_rest_takes_the_place_of_an_earlier_one() -> None:
         np.testing.assert_array_equal(there_and_back.rest[camera], rest_F)
 
 
+def test_a_wearers_head_that_does_not_know_its_rest_stays() -> None:
+    head = make_head(head_version=2)
+    assert rested(head, REST, RESTING) is head
+    knowing = replace(head, rest={Camera.MOUTH: REST[Camera.MOUTH] + 1})
+    found = rested(knowing, REST, RESTING)
+    assert found.left_eye is head.left_eye
+    np.testing.assert_allclose(found.mouth.bias_O - head.mouth.bias_O, -RESTING.mouth_shift_FO.sum(axis=0), atol=1e-4)
+
+
 def test_without_rest_or_without_knowledge_a_head_stays_itself() -> None:
     head = make_head()
     assert rested(head, {}, RESTING) is head
