@@ -17,13 +17,13 @@ _NEW = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.option("--takes", type=_FOLDER, required=True, help="Folder of one wearer's takes; *_after.take are left out.")
 @click.option("--bundle", "bundle_folder", type=_FOLDER, required=True, help="Bundle folder.")
-@click.option("--out", type=_NEW, required=True, help="Head file to write; written only where the head is better.")
+@click.option("--out", type=_NEW, required=True, help="Head file to write; written only where the head is a new one.")
 @click.option("--current", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The wearer's head now.")
 @click.option("--json", "as_json", is_flag=True, help="Nothing but the JSON line on stdout.")
 def calibrate(*, takes: Path, bundle_folder: Path, out: Path, current: Path | None, as_json: bool) -> None:
     """Make a wearer's own head from recorded takes.
 
-    Exit code 0: a better head was written; 3: no take in the folder; 4: no expression unit became better on held-out takes,
+    Exit code 0: a new head was written; 3: no take in the folder; 4: nothing moved the head, by rest or on held-out takes,
     nothing was written. The last line of stdout is one JSON object.
     """
     from calibration.calibrate import calibrate_takes
