@@ -222,7 +222,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
         )
         if parent is not None:  # what a task counts for is seen from where a network that knows nothing begins
             for step in range(START_STEPS):
-                balancer.update(ignorant_losses(source[step]))
+                balancer.update(mean_over_ranks(ignorant_losses(source[step].to(place.device)), place))
         essence = config.essence() | {"ranks": place.ranks, "data_sha256": data_digest(entries)}
         essence |= {"start_from": parent and parent["result"]["weights_sha256"]}
         state = RunState(essence, network, average, optimiser, balancer)
