@@ -23,6 +23,8 @@ from model_export.network import POINT_SCALE_PX, Backbone, ConvBlock, Expression
 
 _STATISTICS_BATCHES: Final = 12
 _STATISTICS_FRAME_SETS: Final = 48
+_KERNEL_RMS: Final = 0.1
+"""Root mean square of each row of a kernel that a batch norm follows, about what a training brings them to."""
 _RIDGE: Final = 0.01
 """Of the points' layer, share of the mean square of its inputs."""
 
@@ -75,8 +77,8 @@ def _weights(model: bytes) -> dict[str, Tensor]:
 
 
 def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]) -> None:
-    norms = {f"blocks.{b}.conv.bias": block.norm for b, block in enumerate(backbone.blocks)}
-    norms |= {"linear.bias": backbone.norm}
+    norms = {f"blocks.{b}.conv.bias": (block.conv.weight, block.norm) for b, block in enumerate(backbone.blocks)}
+    norms |= {"linear.bias": (backbone.linear.weight, backbone.norm)}
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
             if name in weights:
@@ -86,7 +88,7 @@ def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]
                         "Train with the widths that the bundle has, or begin anew."
                     )
                 parameter.copy_(weights[name])
-        for name, norm in norms.items():
+        for name, (kernel, norm) in norms.items():
             if name not in weights:
                 raise CheckpointError(
                     f"{folder} should hold {name}. Found none: a quantised bundle cannot be trained on."
@@ -94,7 +96,11 @@ def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]
             assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
             norm.running_mean = torch.zeros_like(weights[name])
             norm.running_var = torch.full_like(weights[name], 1 - norm.eps)
-            norm.weight.fill_(1.0)
+            # Folded rows have any size, whole layers a tenth of what a training brings them to. What the network says does not
+            # depend on it, but a step of the optimiser does not shrink with them: it would be ten steps.
+            size_C = kernel.flatten(1).square().mean(1).sqrt().clamp(min=1e-6) / _KERNEL_RMS
+            kernel.div_(size_C.view(-1, *[1] * (kernel.ndim - 1)))
+            norm.weight.copy_(size_C)
             norm.bias.copy_(weights[name])
 
 
@@ -131,8 +137,8 @@ def _set_statistics(backbone: Backbone, pixels_BHW: Tensor) -> None:
         assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
         norm.running_mean = mean_C.float()
         norm.running_var = (square_C - mean_C.square()).clamp(min=1e-6).float()
-        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-        norm.bias.add_(norm.running_mean)
+        norm.bias.add_(norm.weight * norm.running_mean)
+        norm.weight.mul_((norm.running_var + norm.eps).sqrt())
     backbone.train(training)
 
 

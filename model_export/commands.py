@@ -34,6 +34,9 @@ def _say(result: dict[str, Any]) -> None:
 )
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="At its peak.")
 @click.option(
+    "--points", type=click.FloatRange(0), default=0.25, show_default=True, help="Weight of locating points of the face."
+)
+@click.option(
     "--augment", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the full shifts and turns."
 )
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make batches; 0: none.")
