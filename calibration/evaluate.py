@@ -12,10 +12,13 @@ Methods, all on the same takes, judged on free_after.take against its truth:
     rested again    rested on two seconds of rest after the headset was put on again, no other cue
     movement again  ours, rested on these two seconds
     truth again     true values, the same
+    slipped         ours, the headset slipped by 6 px and 3 degrees; each wearer's in a direction of its own
+    slipped again   ours, rested on two seconds of rest after that
 
 Axes: T frame, E expression unit, W wearer.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,20 +34,24 @@ from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
 from calibration.recentre import recentre
 from calibration.rested import rest_features
+from calibration.slipped import slipped
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
 from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Take, read_take, rested
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
-EVALUATION_VERSION: Final = 1
+EVALUATION_VERSION: Final = 2
+"""1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again."""
 METHODS: Final = (
     *("universal", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
-    *("rested again", "movement again", "truth again"),
+    *("rested again", "movement again", "truth again", "slipped", "slipped again"),
 )
 AFTER_FILE: Final = "free_after.take"
 REST_AFTER_FILE: Final = "rest_after.take"
 CAVEAT: Final = "Simulated wearers, one renderer; nothing here says how well it works on people."
+SLIP_PX: Final = 6.0
+SLIP_DEG: Final = 3.0
 _EYES: Final = 2 * len(EYE_MOVEMENTS)
 _TRUSTED: Final = 0.3
 """Confidence from which on a target of a cue's own EUs is compared with the truth."""
@@ -90,7 +97,7 @@ def wearer_folders(takes: Path) -> list[Path]:
 
 
 def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> EvaluatedWearer:
-    """All methods on one wearer; about 20 s of one core."""
+    """All methods on one wearer; about 25 s of one core."""
     config = config or CalibrateConfig()
     takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
     after = read_take((folder / AFTER_FILE).read_bytes())
@@ -110,7 +117,11 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     )
     ceiling = calibrate(_paired(seen, [true_targets(take) for take in takes]), universal, config=config, others=others)
     rest = [take for take in seen if take.cue == "rest"]
-    again = rest_features([features_of(read_take((folder / REST_AFTER_FILE).read_bytes()), bundle)])
+    rest_after = read_take((folder / REST_AFTER_FILE).read_bytes())
+    again = rest_features([features_of(rest_after, bundle)])
+    slip = slip_of(folder.name)
+    seen_slipped = features_of(slipped(after, *slip), bundle)
+    slipped_rest = rest_features([features_of(slipped(rest_after, *slip), bundle)])
     before_TE = answers_of(universal, seen_after).values_TE
     values = (
         before_TE,
@@ -122,6 +133,8 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
             answers_of(rested(head, again, bundle.resting), seen_after).values_TE
             for head in (universal, ours.head, ceiling.head)
         ),
+        answers_of(ours.head, seen_slipped).values_TE,
+        answers_of(rested(ours.head, slipped_rest, bundle.resting), seen_slipped).values_TE,
     )
     found = [np.stack([measure(values_TE, truth_TE) for values_TE in values]) for measure in (rmse, pearson, icc31)]
     targets_r, targets_rmse = targets_quality(movement.accepted, takes)
@@ -129,6 +142,13 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     return EvaluatedWearer(
         folder.name, found[0], found[1], found[2], targets_r, targets_rmse, len(movement.refused), changed
     )
+
+
+def slip_of(name: str) -> tuple[float, float, float]:
+    """Right and down, px, and degrees of this wearer's slip: SLIP_PX long, SLIP_DEG to a side, directions drawn from the name."""
+    drawn = zlib.crc32(name.encode())
+    angle = 2 * np.pi * (drawn % 360) / 360
+    return SLIP_PX * float(np.cos(angle)), SLIP_PX * float(np.sin(angle)), SLIP_DEG if drawn // 360 % 2 else -SLIP_DEG
 
 
 def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:
@@ -191,6 +211,7 @@ def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
         "wearers": len(wearers),
         "methods": methods,
         "way_closed": _number((mean_WM[:, 0].mean() - mean_WM[:, ours].mean()) / way) if way > 0 else None,
+        "slip": _slip_summary(mean_WM.mean(axis=0)),
         "targets_r": _mean_known([wearer.targets_r for wearer in wearers]),
         "targets_rmse": _mean_known([wearer.targets_rmse for wearer in wearers]),
         "refused_takes": _number(np.mean([wearer.refused for wearer in wearers])),
@@ -204,6 +225,12 @@ def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
             for wearer in wearers
         },
     }
+
+
+def _slip_summary(mean_M: NDArray[np.float64]) -> dict[str, float | None]:
+    """What a slip costs ours, and what of that is left after a rest, as shares of ours without it; below 0 where it is better."""
+    ours, slipped_, again = (float(mean_M[METHODS.index(name)]) for name in ("movement", "slipped", "slipped again"))
+    return {"cost": _number(slipped_ / ours - 1), "left_after_rest": _number(again / ours - 1)}
 
 
 def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
@@ -225,11 +252,14 @@ def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
             )
         closed = "none to close" if found["way_closed"] is None else f"{found['way_closed']:.0%}"
         quality = "" if found["targets_r"] is None else f"r {found['targets_r']:.3f}, RMSE {found['targets_rmse']:.3f}"
+        slip = found["slip"]
         lines += [
             "",
             (
                 f"Of the way to true labels ours closes: {closed}. Movement targets against the truth: {quality}; "
-                f"{found['refused_takes']:.1f} takes of a wearer refused; {found['outputs_changed']:.0f} outputs changed."
+                f"{found['refused_takes']:.1f} takes of a wearer refused; {found['outputs_changed']:.0f} outputs changed. "
+                f"A slip of {SLIP_PX:g} px and {SLIP_DEG:g} degrees costs ours {slip['cost']:+.1%}; "
+                f"after a rest {slip['left_after_rest']:+.1%}."
             ),
             "",
         ]

@@ -109,8 +109,8 @@ def wearer(name: str, *errors: float) -> EvaluatedWearer:
 
 
 def test_the_summary_counts_wearers_and_the_way_closed() -> None:
-    first = wearer("one", 0.20, 0.19, 0.18, 0.25, 0.30, 0.17, 0.16, 0.15, 0.18, 0.15, 0.14)
-    second = wearer("two", 0.10, 0.10, 0.09, 0.15, 0.20, 0.09, 0.11, 0.09, 0.09, 0.10, 0.08)
+    first = wearer("one", 0.20, 0.19, 0.18, 0.25, 0.30, 0.17, 0.16, 0.15, 0.18, 0.15, 0.14, 0.20, 0.15)
+    second = wearer("two", 0.10, 0.10, 0.09, 0.15, 0.20, 0.09, 0.11, 0.09, 0.09, 0.10, 0.08, 0.13, 0.12)
     second.rmse_ME[METHODS.index("movement"), JAW] = 0.5
     found = summary([first, second])
     ours = found["methods"]["movement"]
@@ -120,6 +120,7 @@ def test_the_summary_counts_wearers_and_the_way_closed() -> None:
     mean = (0.16 + (0.11 * 55 + 0.5) / 56) / 2
     assert found["way_closed"] == pytest.approx((0.15 - mean) / (0.15 - 0.12), abs=1e-3)
     assert ours["change"] == pytest.approx(mean / 0.15 - 1, abs=1e-3)
+    assert found["slip"] == pytest.approx({"cost": 0.165 / mean - 1, "left_after_rest": 0.135 / mean - 1}, abs=1e-3)
     text = table({"near": found})
     assert all(method in text for method in METHODS)
     assert json.loads(json.dumps(found)) == found
