@@ -5,10 +5,15 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from model_export.contract import Bundle
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NEW = click.Path(dir_okay=False, path_type=Path)
@@ -76,10 +81,46 @@ def _write(path: Path, data: bytes) -> None:
     "--takes", "sets", type=_FOLDER, multiple=True, required=True, help="Folder of wearers; several: near, far."
 )
 @click.option("--wearers", type=click.IntRange(min=1), help="At most so many of each folder.  [default: all]")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for calibration.json and .md.")
-def evaluate_calibration(*, bundle_folder: Path, sets: tuple[Path, ...], wearers: int | None, out: Path | None) -> None:
+@click.option("--ablations", is_flag=True, help="Take parts of our own calibration away instead, one at a time.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for calibration.json and .md, or ablations.json and .md.",
+)
+def evaluate_calibration(
+    *, bundle_folder: Path, sets: tuple[Path, ...], wearers: int | None, ablations: bool, out: Path | None
+) -> None:
     """Compare what a calibration gives with what peers do, on simulated wearers rendered by `mien render-takes`."""
     from calibration.errors import CalibrationError
+    from model_export.contract import ContractError, read_bundle
+
+    try:
+        bundle = read_bundle(bundle_folder)
+        report = (_ablated if ablations else _compared)(bundle, sets, wearers)
+    except (ContractError, CalibrationError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(report.text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{report.name}.json").write_text(json.dumps(report.evaluation, indent=1) + "\n")
+        (out / f"{report.name}.md").write_text(report.text)
+    click.echo(json.dumps(report.last))
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What an evaluation of calibrations prints and writes; JSON values."""
+
+    name: str
+    """Of its two files."""
+    evaluation: Mapping[str, Any]
+    text: str
+    last: Mapping[str, Any]
+    """The last line."""
+
+
+def _compared(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Report:
+    """All methods; each wearer is told on stderr."""
     from calibration.evaluate import (
         CAVEAT,
         EVALUATION_FORMAT,
@@ -90,21 +131,16 @@ def evaluate_calibration(*, bundle_folder: Path, sets: tuple[Path, ...], wearers
         table,
         wearer_folders,
     )
-    from model_export.contract import ContractError, read_bundle
 
-    try:
-        bundle = read_bundle(bundle_folder)
-        found = {}
-        for folder in sets:
-            evaluated = []
-            for place in wearer_folders(folder)[:wearers]:
-                evaluated.append(evaluate_wearer(bundle, place))
-                errors_M = evaluated[-1].rmse_ME.mean(axis=1)
-                said = ", ".join(f"{method} {error:.4f}" for method, error in zip(METHODS, errors_M, strict=True))
-                click.echo(f"{folder.name}/{place.name}: {said}", err=True)
-            found[folder.name] = summary(evaluated)
-    except (ContractError, CalibrationError) as error:
-        raise click.ClickException(str(error)) from None
+    found = {}
+    for folder in sets:
+        evaluated = []
+        for place in wearer_folders(folder)[:wearers]:
+            evaluated.append(evaluate_wearer(bundle, place))
+            errors_M = evaluated[-1].rmse_ME.mean(axis=1)
+            said = ", ".join(f"{method} {error:.4f}" for method, error in zip(METHODS, errors_M, strict=True))
+            click.echo(f"{folder.name}/{place.name}: {said}", err=True)
+        found[folder.name] = summary(evaluated)
     evaluation = {
         "format": EVALUATION_FORMAT,
         "version": EVALUATION_VERSION,
@@ -112,10 +148,33 @@ def evaluate_calibration(*, bundle_folder: Path, sets: tuple[Path, ...], wearers
         "bundle": {"name": bundle.name, "digest": bundle.digest},
         "sets": found,
     }
-    click.echo(table(found))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "calibration.json").write_text(json.dumps(evaluation, indent=1) + "\n")
-        (out / "calibration.md").write_text(table(found))
     methods = {name: {method: one["rmse"] for method, one in each["methods"].items()} for name, each in found.items()}
-    click.echo(json.dumps({"rmse": methods, "way_closed": {name: each["way_closed"] for name, each in found.items()}}))
+    last = {"rmse": methods, "way_closed": {name: each["way_closed"] for name, each in found.items()}}
+    return _Report("calibration", evaluation, table(found), last)
+
+
+def _ablated(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Report:
+    """All variants of our own calibration; each wearer is told on stderr."""
+    from calibration.ablations import ABLATIONS_FORMAT, ABLATIONS_VERSION, ROWS, ablate_wearer, summary, table
+    from calibration.evaluate import CAVEAT, wearer_folders
+    from calibration.variants import VARIANTS
+
+    found = {}
+    for folder in sets:
+        ablated = []
+        for place in wearer_folders(folder)[:wearers]:
+            ablated.append(ablate_wearer(bundle, place))
+            errors_V = ablated[-1].rmse_VE.mean(axis=1)
+            said = ", ".join(f"{name} {error:.4f}" for name, error in zip(ROWS, errors_V, strict=True))
+            click.echo(f"{folder.name}/{place.name}: {said}", err=True)
+        found[folder.name] = summary(ablated)
+    evaluation = {
+        "format": ABLATIONS_FORMAT,
+        "version": ABLATIONS_VERSION,
+        "caveat": CAVEAT,
+        "bundle": {"name": bundle.name, "digest": bundle.digest},
+        "what": VARIANTS,
+        "sets": found,
+    }
+    variants = {name: {row: one["rmse"] for row, one in each["variants"].items()} for name, each in found.items()}
+    return _Report("ablations", evaluation, table(found), {"rmse": variants})

@@ -139,9 +139,19 @@ def _neutral_error(found: str) -> NeutralError:
 
 
 class MovementMeter:
-    """Measures the frames of one camera against the wearer's neutral image."""
+    """Measures the frames of one camera against the wearer's neutral image.
 
-    def __init__(self, camera: Camera, neutral_HW: NDArray[np.uint8], limits: MeterLimits | None = None) -> None:
+    `remove_slip=False` leaves slip in flow and appearance, to find out what removing it is worth; gates know it all the same.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        neutral_HW: NDArray[np.uint8],
+        limits: MeterLimits | None = None,
+        *,
+        remove_slip: bool = True,
+    ) -> None:
         self.camera = camera
         self.limits = limits or MeterLimits()
         self.neutral_HW = _checked(neutral_HW)
@@ -154,6 +164,7 @@ class MovementMeter:
         self._place_N2 = _cell_places()
         self._flow = _dis()
         self._back = _dis()
+        self._remove_slip = remove_slip
         self._grid_HWK = _grid(_HALF_PX)
         self._last_RCK: NDArray[np.float32] | None = None
         self._last_slip: Slip | None = None
@@ -167,8 +178,9 @@ class MovementMeter:
         flow_half_HWK = cv2.resize(flow_HWK, (_HALF_PX, _HALF_PX), interpolation=cv2.INTER_AREA) * np.float32(0.5)
         fit_4, rigid_px = self._rigid(cells_RCK)
         slip = _slip_of(fit_4)
-        still_RCK = cells_RCK - _similarity(self._place_N2, fit_4).reshape(CELLS, CELLS, 2)
-        unslipped_RC = _cells(_unslip(frame_HW, fit_4).astype(np.float32))
+        removed_4 = fit_4 if self._remove_slip else np.zeros(4)
+        still_RCK = cells_RCK - _similarity(self._place_N2, removed_4).reshape(CELLS, CELLS, 2)
+        unslipped_RC = _cells(_unslip(frame_HW, removed_4).astype(np.float32))
         exposure = self._exposure(unslipped_RC)
         appearance_RC = (unslipped_RC * np.float32(exposure) - self._neutral_RC) / np.float32(self._spread)
         likeness = _correlation(unslipped_RC, self._neutral_RC)

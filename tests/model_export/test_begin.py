@@ -44,6 +44,17 @@ def test_its_norms_have_the_statistics_of_the_crops(disc_bundle: Path, disc_data
     assert float(points_loss(calm, batch)) < 1.0  # the points' layers are fitted, not drawn
 
 
+def test_its_kernels_are_as_large_as_a_training_makes_them(disc_bundle: Path, disc_data: Path) -> None:
+    network = ExpressionNetwork(TINY, TINY)
+    begin_with(disc_bundle, network, list_shards(disc_data))
+    for backbone in (network.eye, network.mouth):
+        kernels = [*(block.conv.weight for block in backbone.blocks), backbone.linear.weight]
+        for kernel in kernels:  # a row that has died stays near 0
+            size_C = kernel.detach().flatten(1).square().mean(1).sqrt()
+            np.testing.assert_allclose(size_C[size_C > 1e-3], 0.1, rtol=1e-3)
+            assert (size_C > 1e-3).float().mean() > 0.5
+
+
 def test_a_run_goes_on_from_a_bundle_and_its_record_tells_of_it(
     disc_bundle: Path, disc_run: Path, disc_data: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,145 @@
+"""What each part of a calibration is worth: the same simulated wearers calibrate with one thing taken away or changed.
+
+Every variant (calibration.variants) is judged as calibration.evaluate judges methods, on free_after.take against its truth, and
+compared with the universal head and with the full method. What takes show is measured once for a wearer.
+
+Axes: E expression unit, V variant (order of ROWS), W wearer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
+from calibration.evaluate import AFTER_FILE
+from calibration.features import answers_of, features_of
+from calibration.prompted import true_targets
+from calibration.variants import FULL, VARIANTS, measure, variants_of
+from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, read_take
+from model_export.metrics import rmse
+
+ABLATIONS_FORMAT: Final = "mien-calibration-ablations"
+ABLATIONS_VERSION: Final = 1
+"""1: caveat, bundle, what (each variant in a sentence), sets of wearers with `variants` and `each_wearer`."""
+UNIVERSAL: Final = "universal"
+ROWS: Final = (UNIVERSAL, *VARIANTS)
+_WORSE_BY: Final = 0.001
+"""RMSE by which an EU must be worse than with the universal head to be called so."""
+_LEGEND: Final = (
+    "Against full: points of per cent that a variant is behind the full method, with the standard error over wearers. "
+    "Full better: wearers for whom the full method is better. "
+    f"EUs worse: than with the universal head by more than {_WORSE_BY}, mean over wearers; on average: whose mean is. "
+    "Refused: takes; changed: outputs that took a fitted head."
+)
+_EYES: Final = 2 * len(EYE_MOVEMENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class AblatedWearer:
+    """What the variants give one wearer; rows in order of ROWS, E in order of EU_NAMES."""
+
+    name: str
+    rmse_VE: NDArray[np.float64]
+    refused_V: NDArray[np.int64]
+    changed_V: NDArray[np.int64]
+    """Outputs that took a fitted head."""
+
+
+def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> AblatedWearer:
+    """All variants on one wearer; about a minute of one core."""
+    takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
+    after = read_take((folder / AFTER_FILE).read_bytes())
+    seen_after, truth_TE = features_of(after, bundle), true_targets(after).values_TE
+    variants = variants_of(measure(takes, bundle), bundle, config or CalibrateConfig())
+    rows_VE = [rmse(answers_of(bundle.head, seen_after).values_TE, truth_TE)]
+    refused, changed = [0], [0]
+    for name in VARIANTS:
+        one = variants[name]
+        found = calibrate(one.takes, one.head, config=one.config, others=one.others)
+        rows_VE.append(rmse(answers_of(found.head, seen_after).values_TE, truth_TE))
+        refused.append(one.refused)
+        changed.append(sum(eu["source"] not in (OLD, RESTED) for eu in found.report["eus"].values()))
+    return AblatedWearer(folder.name, np.stack(rows_VE), np.array(refused), np.array(changed))
+
+
+def summary(wearers: Sequence[AblatedWearer]) -> dict[str, Any]:
+    """Means over wearers, JSON values: each variant against the universal head and against the full method."""
+    rmse_WVE = np.stack([wearer.rmse_VE for wearer in wearers])
+    mean_WV = rmse_WVE.mean(axis=2)
+    mean_V, eyes_V, mouth_V = (
+        part_WVE.mean(axis=(0, 2)) for part_WVE in (rmse_WVE, rmse_WVE[..., :_EYES], rmse_WVE[..., _EYES:])
+    )
+    worse_WVE = rmse_WVE - rmse_WVE[:, :1]
+    full = ROWS.index(FULL)
+    behind_WV = (mean_WV - mean_WV[:, full, None]) / mean_V[0]
+    error_V = behind_WV.std(axis=0, ddof=1) / np.sqrt(len(wearers)) if len(wearers) > 1 else None
+    variants = {}
+    for v, name in enumerate(ROWS):
+        worse_E = worse_WVE[:, v].mean(axis=0)
+        variants[name] = {
+            "rmse": _number(mean_V[v]),
+            "rmse_eyes": _number(eyes_V[v]),
+            "rmse_mouth": _number(mouth_V[v]),
+            "change": _number(mean_V[v] / mean_V[0] - 1),
+            "change_eyes": _number(eyes_V[v] / eyes_V[0] - 1),
+            "change_mouth": _number(mouth_V[v] / mouth_V[0] - 1),
+            "against_full": _number(behind_WV[:, v].mean()),
+            "against_full_error": None if error_V is None else _number(error_V[v]),
+            "full_better": int((mean_WV[:, full] < mean_WV[:, v]).sum()),
+            "same_as_full": int(sum(np.array_equal(one_VE[v], one_VE[full]) for one_VE in rmse_WVE)),
+            "eus_worse": _number((worse_WVE[:, v] > _WORSE_BY).sum(axis=1).mean()),
+            "eus_worse_on_average": {
+                EU_NAMES[e]: _number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > _WORSE_BY
+            },
+            "refused_takes": _number(np.mean([wearer.refused_V[v] for wearer in wearers])),
+            "outputs_changed": _number(np.mean([wearer.changed_V[v] for wearer in wearers])),
+        }
+    return {
+        "wearers": len(wearers),
+        "variants": variants,
+        "each_wearer": {
+            wearer.name: {name: _number(wearer.rmse_VE[v].mean()) for v, name in enumerate(ROWS)} for wearer in wearers
+        },
+    }
+
+
+def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The summaries of several sets of wearers as Markdown."""
+    lines = []
+    for name, found in sets.items():
+        count, start = found["wearers"], found["variants"][UNIVERSAL]
+        lines += [
+            f"### {name}: {count} wearers",
+            "",
+            (
+                f"RMSE of the universal head on free movement: {start['rmse']:.4f}, eyes {start['rmse_eyes']:.4f}, mouth "
+                f"{start['rmse_mouth']:.4f}; all, eyes and mouth are what the variants change of it."
+            ),
+            "",
+            f"| | all | eyes | mouth | against full | full better, of {count} | EUs worse | on average | refused | changed |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for variant, one in found["variants"].items():
+            if variant == UNIVERSAL:
+                continue
+            error = "" if one["against_full_error"] is None else f" +- {100 * one['against_full_error']:.2f}"
+            against = "" if variant == FULL else f"{100 * one['against_full']:+.2f}{error}"
+            if variant != FULL and one["same_as_full"] == count:
+                against = "the same"
+            better = "" if variant == FULL else f"{one['full_better']}"
+            lines.append(
+                f"| {variant} | {one['change']:+.1%} | {one['change_eyes']:+.1%} | {one['change_mouth']:+.1%} | {against} | "
+                f"{better} | {one['eus_worse']:.1f} | {len(one['eus_worse_on_average'])} | {one['refused_takes']:.1f} | "
+                f"{one['outputs_changed']:.1f} |"
+            )
+        lines.append("")
+    lines += [_LEGEND, "", *(f"- {variant}: {what}" for variant, what in VARIANTS.items())]
+    return "\n".join([*lines, ""])
+
+
+def _number(value: float | np.floating) -> float | None:
+    return round(float(value), 5) if np.isfinite(value) else None
