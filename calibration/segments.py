@@ -147,32 +147,21 @@ def cut(course_T: NDArray[np.float64], t_ns: NDArray[np.int64], limits: SegmentL
 
 
 def refusal_of(cue: str, expected: int, segments: Segments) -> Refusal | None:
-    """Why these repetitions are not those that were asked for; None where one or more, and not too many, are good."""
+    """Why these repetitions are not those that were asked for; None where all are there, or one too many."""
     count = len(segments.repetitions)
-    if 1 <= count <= expected + 1:
+    if expected <= count <= expected + 1:
         return None
     wanted = f"The movement should be made {expected} times, from rest to its full extent and back."
     if count > expected + 1:
         return Refusal(cue, Reason.ODD_LENGTH, wanted, f"{count} movements", "Move once for each prompt, and hold it.")
+    if count:
+        remedy = "Move once for each prompt, each time as far as you can, and relax between."
+        return Refusal(cue, Reason.MISSING_REPETITION, wanted, f"{count}", remedy)
     if segments.dropped:
         reason = segments.dropped[0]
         remedy = "Make it stronger." if reason is Reason.TOO_WEAK else "Hold it for about half a second, then relax."
         return Refusal(cue, reason, wanted, reason.value.replace("_", " ") + " movements only", remedy)
     return Refusal(cue, Reason.NO_MOVEMENT, wanted, "none", "Wait for the prompt, move as far as you can, and relax.")
-
-
-def missing_of(cue: str, expected: int, segments: Segments) -> Refusal | None:
-    """What to say of a take that is used although a repetition is missing."""
-    count = len(segments.repetitions)
-    if count >= expected or not count:
-        return None
-    return Refusal(
-        cue,
-        Reason.MISSING_REPETITION,
-        f"The movement should be made {expected} times.",
-        f"{count}",
-        "The take is used; doing it again makes it surer.",
-    )
 
 
 def _runs(course_T: NDArray[np.float64]) -> Sequence[tuple[int, int]]:

@@ -44,7 +44,7 @@ from calibration.gaze_targets import look_values
 from calibration.judgement import LEAST_AGREEMENT, repeatability, unlike, unseen
 from calibration.movement import FEATURES
 from calibration.seen import SeenTake, Sight, see
-from calibration.segments import Phase, Refusal, Segments, cut, missing_of, refusal_of
+from calibration.segments import Phase, Refusal, Segments, cut, refusal_of
 from calibration.take_targets import TakeTargets
 from model_export.contract import EU_COUNT, EU_INDEX, EU_NAMES
 from model_export.contract.cues import Cue, cue_by_name
@@ -141,8 +141,7 @@ def _cued(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets, lis
     mean_T = np.mean([one.course.activation_T for one in found], axis=0)
     # a course falls apart into noise where nothing moved
     segments = cut(mean_T, take.t_ns)
-    refusal = refusal_of(cue.name, cue.repetitions, segments) or missing_of(cue.name, cue.repetitions, segments)
-    refusal = refusal or unlike(cue, found, segments)
+    refusal = refusal_of(cue.name, cue.repetitions, segments) or unlike(cue, found, segments)
     if refusal is not None:
         return refusal
     found = [one for one in found if _agreement(one.course.activation_T, mean_T) >= LEAST_AGREEMENT]

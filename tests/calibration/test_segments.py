@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from calibration.segments import Phase, Reason, Repetition, Segments, cut, missing_of, refusal_of
+from calibration.segments import Phase, Reason, Repetition, Segments, cut, refusal_of
 
 
 def clock(count: int, rate_hz: float = 30.0) -> NDArray[np.int64]:
@@ -37,7 +37,6 @@ def test_two_repetitions_are_two_and_accepted() -> None:
     segments = cut(course(*ONE, *ONE, (0.0, 0.0, 5)), clock(87))
     assert len(segments.repetitions) == 2
     assert refusal_of("smile", 2, segments) is None
-    assert missing_of("smile", 2, segments) is None
 
 
 def test_no_movement_is_refused() -> None:
@@ -47,10 +46,11 @@ def test_no_movement_is_refused() -> None:
 
 
 def test_one_of_two_is_a_missing_repetition() -> None:
-    missing = missing_of("smile", 2, cut(course(*ONE, (0.0, 0.0, 40)), clock(81)))
+    missing = refusal_of("smile", 2, cut(course(*ONE, (0.0, 0.0, 40)), clock(81)))
     assert missing is not None
     assert missing.reason is Reason.MISSING_REPETITION
     assert "2 times" in str(missing)
+    assert "Found 1" in str(missing)
 
 
 def test_a_movement_much_weaker_than_the_other_does_not_count() -> None:
