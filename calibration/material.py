@@ -66,11 +66,9 @@ class MaterialConfig:
     """Weight of an EU that was not asked for; 0 turns suppression off."""
     quiet_share: float = 0.5
     """Target of an EU that was not asked for, as a share of the head's own value; 0 suppresses it wholly."""
-    moving_share: float = 0.0
-    """Least share of an EU's weight that lies on frames in which it moves; calibrations show each EU for a few seconds only."""
 
     def __post_init__(self) -> None:
-        for name in ("own_weight", "quiet_weight", "quiet_share", "moving_share"):
+        for name in ("own_weight", "quiet_weight", "quiet_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` should lie in [0, 1]. Found {getattr(self, name)}.")
 
@@ -123,7 +121,7 @@ def material_of(
         camera,
         np.concatenate([part.features_TF for part in parts]),
         targets_TO,
-        balanced(targets_TO, weights_TO, config.moving_share),
+        balanced(targets_TO, weights_TO, 0.0),
         np.concatenate([part.known_TO for part in parts]),
         asked_O,
         np.concatenate(units).astype(np.int32),
