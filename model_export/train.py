@@ -299,6 +299,9 @@ def _record(
 ) -> bytes:
     """training.json: what stands next to the weights. Wearers that the run it began with was trained on count as trained on."""
     seen_before = set(parent["data"]["trained_wearers"]) if parent else set[str]()
+    if parent:  # its wearers are named with ours, once
+        named = ("trained_wearers", "held_out_wearers")
+        parent = {**parent, "data": {name: value for name, value in parent["data"].items() if name not in named}}
     record = {
         "format": RUN_FORMAT,
         "version": RUN_VERSION,

@@ -160,7 +160,7 @@ def write_bundle(
         "files": {file: {"sha256": _sha256(data), "bytes": len(data)} for file, data in files.items()},
         "training": training,
     }
-    files["bundle.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    files["bundle.json"] = (json.dumps(manifest) + "\n").encode()
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -68,6 +68,10 @@ def test_a_run_goes_on_from_a_bundle_and_its_record_tells_of_it(
     record = read_run(tmp_path).record
     assert record["parent"]["bundle"]["digest"] == read_bundle(disc_bundle).digest
     assert record["config"]["start_from"] == before["weights_sha256"]
+    trained_before = read_bundle(disc_bundle).training["data"]["trained_wearers"]
+    assert trained_before
+    assert set(trained_before) <= set(record["data"]["trained_wearers"])  # named once, with ours
+    assert "trained_wearers" not in record["parent"]["data"]
 
 
 def test_a_bundle_of_other_widths_is_refused_by_name(disc_bundle: Path, disc_data: Path) -> None:
