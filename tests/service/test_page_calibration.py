@@ -245,7 +245,7 @@ def test_one_button_re_centres_a_headset_that_was_put_on_again(
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
     ToldPage(page, kept[0].http_url)
     expect(page.locator("#worth")).to_be_visible()
-    expect(page.locator("#worth")).to_contain_text("free movement by 3 to 5 %")
+    expect(page.locator("#worth")).to_contain_text("free movement by 3 to 4 %")
     assert page.locator("body").inner_html().count("free movement") == 1
 
 
