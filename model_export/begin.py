@@ -77,7 +77,11 @@ def _weights(model: bytes) -> dict[str, Tensor]:
 
 
 def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]) -> None:
-    norms = {f"blocks.{b}.conv.bias": (block.conv.weight, block.norm) for b, block in enumerate(backbone.blocks)}
+    norms = {
+        f"blocks.{b}.conv.bias": (block.conv.weight, block.norm)
+        for b, block in enumerate(backbone.blocks)
+        if isinstance(block, ConvBlock)
+    }
     norms |= {"linear.bias": (backbone.linear.weight, backbone.norm)}
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
@@ -96,8 +100,8 @@ def _load_folded(folder: Path, backbone: Backbone, weights: Mapping[str, Tensor]
             assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
             norm.running_mean = torch.zeros_like(weights[name])
             norm.running_var = torch.full_like(weights[name], 1 - norm.eps)
-            # Folded rows have any size, whole layers a tenth of what a training brings them to. What the network says does not
-            # depend on it, but a step of the optimiser does not shrink with them: it would be ten steps.
+            # Folded rows have any size, down to a tenth of what a training brings them to. What the network says does not depend
+            # on it, but a step of the optimiser does not shrink with them: it would be ten steps.
             size_C = kernel.flatten(1).square().mean(1).sqrt().clamp(min=1e-6) / _KERNEL_RMS
             kernel.div_(size_C.view(-1, *[1] * (kernel.ndim - 1)))
             norm.weight.copy_(size_C)
