@@ -388,7 +388,7 @@ def test_the_command_repeats_what_was_found_writes_it_and_ends_with_one_line_of_
 
 def test_without_the_option_methods_are_compared_as_before(wearers: Path, tmp_path: Path) -> None:
     report = run(wearers, tmp_path, "calibration")
-    assert (report["format"], report["version"]) == ("mien-calibration-evaluation", 1)
+    assert (report["format"], report["version"]) == ("mien-calibration-evaluation", 2)
     assert tuple(report["sets"]["near"]["methods"]) == METHODS
 
 
