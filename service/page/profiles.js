@@ -49,8 +49,11 @@ async function get(path) {
 }
 
 export class Profiles {
+  #choices = 0; // made by hand
+
   constructor() {
     for (const id of ["profile", "new-name", "agree"]) byId(id).addEventListener("input", () => this.#offer());
+    for (const id of ["profile", "new-name"]) byId(id).addEventListener("input", () => this.#choices++);
     byId("delete").addEventListener("click", () => this.#delete());
     byId("go-back").addEventListener("click", () => this.#change("roll-back"));
   }
@@ -62,12 +65,15 @@ export class Profiles {
 
   /** Looks who has a profile; offers the headset's wearer, else the one last used here, else a new name. Never a name that is gone. */
   async refresh(wearer) {
+    const choices = this.#choices;
     const found = await get("/v1/profiles");
+    const kept = this.#choices === choices ? null : byId("profile").value; // chosen while the service was asked
     byId("no-profiles").hidden = found !== null;
     const names = found?.wearers ?? [];
     byId("profile").replaceChildren(...names.map((name) => new Option(name, name)), new Option("a new profile", NEW));
-    byId("profile").value = [wearer, lastUsed()].find((name) => names.includes(name)) ?? NEW;
-    byId("new-name").value = "";
+    const offered = [kept, wearer, lastUsed()].find((name) => names.includes(name)) ?? NEW;
+    byId("profile").value = kept === NEW ? NEW : offered;
+    if (kept === null) byId("new-name").value = "";
     this.available = found !== null;
     this.#offer();
   }

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright is absent")
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from benchmarks.simulated_wearer import SimulatedWearer
 from calibration.profiles import Profiles
@@ -240,6 +240,27 @@ def test_one_button_re_centres_a_headset_that_was_put_on_again(
     page.locator("#again").click()
     page.locator("#profile").select_option("")
     expect(page.locator("#recentre")).to_be_disabled()  # a new profile has agreed to nothing
+
+
+def test_a_profile_chosen_while_the_service_is_asked_stays_chosen(
+    page: Page, kept: tuple[RunningService, Profiles]
+) -> None:
+    told = ToldPage(page, kept[0].http_url)
+    expect(page.locator("#profile")).to_have_value("ada")
+    waiting: list[Route] = []
+    page.route("**/v1/profiles", lambda route: waiting.append(route))  # noqa: PLW0108 - playwright marks its handlers
+    told.tell("starting", wearer="ada")
+    told.tell("report", head_version=2, failure=None, report={"origin": "recentred", "eus": {}})
+    told.tell("ended", outcome="closed")
+    page.locator("#again").click()
+    expect(page.locator("#profile")).to_be_visible()
+    page.locator("#profile").select_option("")
+    page.locator("#new-name").fill("grace")
+    with page.expect_response("**/v1/profiles"):
+        waiting[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#profile")).to_have_value("")
+    expect(page.locator("#new-name")).to_have_value("grace")
 
 
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
