@@ -16,7 +16,7 @@ from calibration.evaluate import METHODS, evaluate_wearer
 from calibration.features import features_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake, material_of
-from calibration.movement import FEATURES, MovementMeter
+from calibration.movement import FEATURES
 from calibration.rested import rest_features
 from calibration.seen import Sight
 from calibration.segments import Phase
@@ -40,7 +40,7 @@ from model_export.contract import (
 from model_export.contract.anchors import moment_of
 from service.command import main
 from tests.bundles import make_bundle
-from tests.calibration.moving_pictures import Person, calibration, moved, speckles
+from tests.calibration.moving_pictures import Person, calibration
 
 JAW = EU_INDEX["jawOpen"]
 CUED = ("eyes_closed", "brows_up", "jaw_open", "smile")
@@ -225,19 +225,6 @@ def test_one_half_of_movement_knows_nothing_of_the_other(
     spoiled = variants_of(replace(measured, sight=Sight(tuple(takes), {})), bundle, CONFIG)
     assert same_targets(spoiled[name], variants[name])
     assert not same_targets(spoiled[FULL], variants[FULL])
-
-
-def test_slip_that_is_kept_is_part_of_the_movement_and_known_to_the_gates() -> None:
-    still, picture = speckles(3), moved(speckles(3), 2.0, -1.5)
-    removed, kept = (
-        MovementMeter(Camera.MOUTH, still, remove_slip=remove).measure(picture) for remove in (True, False)
-    )
-    assert kept.slip == removed.slip
-    assert kept.gate is None
-    inside = slice(2, -2), slice(2, -2)
-    np.testing.assert_allclose(kept.flow_RCK[inside].mean(axis=(0, 1)), (2.0, -1.5), atol=0.2)
-    assert np.abs(removed.flow_RCK[inside]).mean() < 0.25
-    assert np.abs(kept.appearance_RC).mean() > 3 * np.abs(removed.appearance_RC).mean()
 
 
 def test_targets_with_slip_are_of_the_same_takes(variants: dict[str, Variant], measured: Measured) -> None:

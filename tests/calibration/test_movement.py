@@ -129,3 +129,16 @@ def test_a_frame_is_measured_within_a_millisecond() -> None:
         spent.append(time.perf_counter() - start)
     assert float(np.median(spent[100:])) < 1.0e-3
     assert SIZE == 128
+
+
+def test_slip_that_is_kept_is_part_of_the_movement_and_known_to_the_gates() -> None:
+    still, picture = speckles(3), moved(speckles(3), 2.0, -1.5)
+    removed, kept = (
+        MovementMeter(Camera.MOUTH, still, remove_slip=remove).measure(picture) for remove in (True, False)
+    )
+    assert kept.slip == removed.slip
+    assert kept.gate is None
+    inside = slice(2, -2), slice(2, -2)
+    np.testing.assert_allclose(kept.flow_RCK[inside].mean(axis=(0, 1)), (2.0, -1.5), atol=0.2)
+    assert np.abs(removed.flow_RCK[inside]).mean() < 0.25
+    assert np.abs(kept.appearance_RC).mean() > 3 * np.abs(removed.appearance_RC).mean()
