@@ -26,7 +26,7 @@ import numpy as np
 from calibration.errors import CalibrationError
 from calibration.profiles import HeadRecord, Profile, Profiles, TakeRecord
 from model_export.contract import Camera, Head, RegionHead, Take
-from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT
+from model_export.contract.head import LAST_COUNT, MAP_COUNT, OUTPUT_COUNT
 from model_export.contract.take import Encoding
 
 WEARER: Final = "ada"
@@ -249,8 +249,9 @@ def _head(random_: random.Random) -> Head:
     numbers = np.random.default_rng(random_.randrange(2**32))
 
     def region(camera: Camera) -> RegionHead:
-        shapes = ((FEATURE_COUNT, 4), (4,), (4, FEATURE_COUNT), (FEATURE_COUNT, OUTPUT_COUNT[camera]))
-        arrays = [numbers.standard_normal(shape).astype(np.float32) for shape in (*shapes, (OUTPUT_COUNT[camera],))]
+        outputs = OUTPUT_COUNT[camera]
+        shapes = ((LAST_COUNT, 4), (4,), (4, LAST_COUNT), (LAST_COUNT, outputs), (outputs,), (MAP_COUNT, outputs))
+        arrays = [numbers.standard_normal(shape).astype(np.float32) for shape in shapes]
         return RegionHead(*arrays)
 
     left_eye, right_eye, mouth = map(region, Camera)

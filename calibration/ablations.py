@@ -59,7 +59,7 @@ def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None =
     refused, changed = [0], [0]
     for name in VARIANTS:
         one = variants[name]
-        found = calibrate(one.takes, one.head, config=one.config, others=one.others)
+        found = calibrate(one.takes, one.head, config=one.config, resting=one.resting)
         rows_VE.append(rmse(answers_of(found.head, seen_after).values_TE, truth_TE))
         refused.append(one.refused)
         changed.append(sum(eu["source"] not in (OLD, RESTED) for eu in found.report["eus"].values()))

@@ -21,7 +21,7 @@ from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, m
 from calibration.observed import Observed
 from calibration.rested import rest_features
 from calibration.targets import targets_from
-from model_export.contract import Anchors, Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
+from model_export.contract import Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
 
 REPORT_FORMAT: Final = "mien-calibration-report"
 REPORT_VERSION: Final = 2
@@ -45,14 +45,6 @@ class CalibrateConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """What the bundle knows of other wearers."""
-
-    anchors: Anchors | None = None
-    resting: Resting | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Calibration:
     """What became of the takes."""
 
@@ -71,27 +63,26 @@ def calibrate(
     universal: Head,
     current: Head | None = None,
     config: CalibrateConfig | None = None,
-    others: Others | None = None,
+    resting: Resting | None = None,
 ) -> Calibration:
     """A new head for this wearer, if one is better than `current` (the universal one by default). Runs a second or two.
 
     The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
-    different backbones.
+    different backbones. `resting`: what the bundle knows of faces at rest.
     """
-    config, current, others = config or CalibrateConfig(), current or universal, others or Others()
+    config, current = config or CalibrateConfig(), current or universal
     if current.backbone_digest != universal.backbone_digest:
         raise HeadError(
             f"The wearer's head should be fitted for backbones {universal.backbone_digest[:12]}. "
             f"Found {current.backbone_digest[:12]}. Calibrate again with the bundle in use."
         )
     rest = rest_features([take.seen for take in takes])
-    begun, base = rested(current, rest, others.resting), rested(universal, rest, others.resting)
+    begun, base = rested(current, rest, resting), rested(universal, rest, resting)
     outcomes = {
         camera: _region(
             camera,
             takes,
             heads=_Heads(current[camera], begun[camera], current[camera] is universal[camera], base[camera]),
-            moment_GG=None if others.anchors is None else others.anchors[camera],
             config=config,
         )
         for camera in Camera
@@ -128,8 +119,7 @@ def calibrate_takes(
     pairs = [
         FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])]), targets) for targets in found.accepted
     ]
-    others = Others(bundle.anchors, bundle.resting)
-    return replace(calibrate(pairs, bundle.head, current, config, others), refused=tuple(found.refused))
+    return replace(calibrate(pairs, bundle.head, current, config, bundle.resting), refused=tuple(found.refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +149,6 @@ def _region(
     takes: Sequence[FitTake],
     *,
     heads: _Heads,
-    moment_GG: NDArray[np.float32] | None,
     config: CalibrateConfig,
 ) -> _Outcome:
     material = material_of(camera, heads.base, takes, config.material)
@@ -167,7 +156,7 @@ def _region(
     if material.known_TO.any():
         if not heads.is_universal:
             choice.offer(UNIVERSAL, heads.base, heads.base.apply(material.features_TF))
-        fitted = fit_region(heads.base, material, moment_GG, config.fit)
+        fitted = fit_region(heads.base, material, config.fit)
         if fitted.region is not heads.base:
             choice.offer(FITTED, fitted.region, fitted.held_out_TO)
     return _Outcome(choice.region, choice.sources, choice.verdicts())

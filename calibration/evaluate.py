@@ -27,9 +27,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibrate import OLD, RESTED, CalibrateConfig, Others, calibrate
+from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
 from calibration.errors import CalibrationError
 from calibration.features import TakeFeatures, answers_of, features_of
+from calibration.fit import FitConfig
 from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
 from calibration.recentre import recentre
@@ -81,7 +82,7 @@ def as_peers_train(config: CalibrateConfig) -> CalibrateConfig:
     return replace(
         config,
         material=replace(config.material, own_always=False, quiet_weight=0.0),
-        fit=replace(config.fit, pull=1.0, anchors=0.0),
+        fit=FitConfig(eye_pull=1.0, mouth_pull=1.0),
         use_gate=False,
     )
 
@@ -105,17 +106,21 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     seen, seen_after = [features_of(take, bundle) for take in takes], features_of(after, bundle)
     universal = bundle.head
     movement = targets_of(takes)
-    others = Others(bundle.anchors, bundle.resting)
-    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, others=others)
+    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, resting=bundle.resting)
     best = calibrate(
-        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), universal, config=config, others=others
+        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]),
+        universal,
+        config=config,
+        resting=bundle.resting,
     )
     peers = calibrate(
         _paired(seen, [prompted_targets(take, AS_PEERS_TRAIN) for take in takes]),
         universal,
         config=as_peers_train(config),
     )
-    ceiling = calibrate(_paired(seen, [true_targets(take) for take in takes]), universal, config=config, others=others)
+    ceiling = calibrate(
+        _paired(seen, [true_targets(take) for take in takes]), universal, config=config, resting=bundle.resting
+    )
     rest = [take for take in seen if take.cue == "rest"]
     rest_after = read_take((folder / REST_AFTER_FILE).read_bytes())
     again = rest_features([features_of(rest_after, bundle)])

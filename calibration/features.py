@@ -34,7 +34,7 @@ class TakeFeatures:
     t_ns: NDArray[np.int64]
     """int64 [T], capture times, rising."""
     features: Mapping[Camera, NDArray[np.float32]]
-    """For each camera of the take float32 [T, 256]; a row of NaN where it had no frame."""
+    """For each camera of the take float32 [T, 1280]; a row of NaN where it had no frame."""
 
     def __post_init__(self) -> None:
         for camera, features_TF in self.features.items():

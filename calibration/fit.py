@@ -1,48 +1,53 @@
-"""One region's head fitted to one wearer: a linear correction with a closed form, anchored to free movement of others.
+"""One region's head fitted to one wearer: a linear correction read off the map below the last layer, with a closed form.
 
-Axes: T frame, F feature, G features and a constant 1 behind them, O head output.
+Axes: T frame, M feature of the map, O head output.
 
-With x_t the features of frame t freed of mean and spread and a 1 behind them, r_to what the head in use leaves of the target
-(0 where the target is an end of the scale and the answer lies beyond it: it is clipped when served), and w_to the weights of the
-material, at most 1, the correction d of output o is the smallest of
+The last layer was trained to keep what faces have in common; what sets this one apart is still in the map that it reads. With x_t
+the map of frame t freed of the map at rest and of its spread, r_to what the head in use leaves of the target (0 where the target
+is an end of the scale and the answer lies beyond it: it is clipped when served), and w_to the weights of the material, at most 1,
+the correction d of output o, with an offset b, is the smallest of
 
-    c sum_t w_to (r_to - x_t d)^2  +  anchors mean_s (x_s d)^2  +  pull |d|^2
+    c sum_t w_to (r_to - x_t d - b)^2  +  pull (|d|^2 + b^2)
 
-where s runs over free movement of wearers of the training, whose second moments the bundle carries (contract.anchors), and c
-makes a repetition count as 45 frames, whatever the cameras' rate. The second term says: do not change what you answer to faces
-that combine movements, for takes show them one by one. Without it, true labels make mouths 3 % worse on free movement, with it
-2 % better (docs/experiments.md). A bundle without anchors has the third term alone.
+where c makes a repetition count as 45 frames, whatever the cameras' rate. Mouths are pulled harder than eyes: their movements
+overlap in one picture, and takes show them one by one. The same correction of the last layer's 256 features is worth a third
+less, one of the larger map before this one no more (docs/experiments.md).
 
-Outputs share nothing here, so their losses need no balancing. The fit is one solve of 257 equations for an output.
+Outputs share nothing here, so their losses need no balancing. There are more features than frames, so each output is one solve in
+as many unknowns as frames (ridge regression in its dual form, Saunders 1998), of at most 1,000 frames: neighbours are alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.features import GAZE_OUTPUTS
-from calibration.material import FOLDS, Material
-from model_export.contract import Camera, RegionHead
+from calibration.material import EVERY_FIT, FOLDS, Material
+from model_export.contract import LAST_COUNT, MAP_COUNT, Camera, RegionHead
 
 _REPETITION_FRAMES: Final = 45
 """Frames that a repetition counts for: 1.5 s at 30 Hz."""
+_MOST_FRAMES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
     """How a head is fitted."""
 
-    anchors: float = 1100.0
-    """Frames of free movement that the anchors count for; a whole calibration is 2,200."""
-    pull: float = 300.0
-    """Weight of the size of a correction to features of unit spread."""
+    eye_pull: float = 3e3
+    """Weight of the size of a correction to a map of unit spread; a whole calibration counts for 2,200 frames."""
+    mouth_pull: float = 3e4
 
     def __post_init__(self) -> None:
-        for name in ("anchors", "pull"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` should be 0 or more. Found {getattr(self, name)}.")
+        for name in ("eye_pull", "mouth_pull"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` should be more than 0. Found {getattr(self, name)}.")
+
+    def pull(self, camera: Camera) -> float:
+        """The one of a camera's region."""
+        return self.mouth_pull if camera is Camera.MOUTH else self.eye_pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,85 +60,58 @@ class Fitted:
     """Outputs for each frame of the material, by the fit that did not see it; NaN where every fit did."""
 
 
-def fit_region(
-    base: RegionHead, material: Material, moment_GG: NDArray[np.float32] | None, config: FitConfig | None = None
-) -> Fitted:
-    """Fits a head to all repetitions, and two to one half each, to be judged by the other. `moment_GG`: the anchors' or None."""
-    config = config or FitConfig()
+def fit_region(base: RegionHead, material: Material, config: FitConfig | None = None) -> Fitted:
+    """Fits a head to all repetitions, and two to one half each, to be judged by the other."""
+    pull = (config or FitConfig()).pull(material.camera)
     sides = [material.weights_TO[material.fold_T != fold] for fold in range(FOLDS)]
     held_out_TO = np.full_like(material.targets_TO, np.nan)
-    if not all(side_TO.any() for side_TO in sides) or not np.isfinite(config.pull):
+    if not all(side_TO.any() for side_TO in sides) or not np.isfinite(pull):
         return Fitted(base, held_out_TO)
     for fold in range(FOLDS):
         judged_T = material.fold_T == fold
-        held_out_TO[judged_T] = _fit(base, material, material.fold_T != fold, moment_GG, config).apply(
+        held_out_TO[judged_T] = _fit(base, material, material.fold_T != fold, pull).apply(
             material.features_TF[judged_T]
         )
-    return Fitted(_fit(base, material, np.ones(len(material), bool), moment_GG, config), held_out_TO)
+    return Fitted(_fit(base, material, np.ones(len(material), bool), pull), held_out_TO)
 
 
-def _fit(
-    base: RegionHead,
-    material: Material,
-    chosen_T: NDArray[np.bool_],
-    moment_GG: NDArray[np.float32] | None,
-    config: FitConfig,
-) -> RegionHead:
-    features_TF = material.features_TF[chosen_T].astype(np.float64)
-    mean_F, spread = _scale(features_TF, moment_GG)
-    x_TG = np.concatenate([(features_TF - mean_F) / spread, np.ones((len(features_TF), 1))], axis=1)
-    left_TO = _left(material, chosen_T, base.apply(material.features_TF[chosen_T]))
-    weights_TO = material.weights_TO[chosen_T].astype(np.float64)
-    weights_TO /= np.maximum(material.weights_TO.max(axis=0), 1e-12)
-    weights_TO *= _REPETITION_FRAMES * len(np.unique(material.unit_T[chosen_T])) / len(features_TF)
-    held_GG = config.pull * np.eye(x_TG.shape[1])
-    if moment_GG is not None:
-        held_GG += config.anchors * _standardised(moment_GG.astype(np.float64), mean_F, spread)
-    held_GG += 1e-6 * np.eye(len(held_GG)) * max(len(features_TF), 1)
-    correction_GO = np.zeros((x_TG.shape[1], left_TO.shape[1]))
+def _fit(base: RegionHead, material: Material, chosen_T: NDArray[np.bool_], pull: float) -> RegionHead:
+    rest_M = _rest_of(material)
+    used = np.flatnonzero(chosen_T)
+    used = used[:: -(-len(used) // _MOST_FRAMES)]
+    features_TF = material.features_TF[used]
+    x_TM = features_TF[:, LAST_COUNT:] - rest_M
+    spread = max(float(np.sqrt(np.square(x_TM).mean())), 1e-6)
+    x_TM /= spread
+    alike_TT = x_TM @ x_TM.T + 1.0
+    left_TO = _left(material, used, base.apply(features_TF))
+    weights_TO = material.weights_TO[used] / np.maximum(material.weights_TO.max(axis=0), 1e-12)
+    weights_TO *= _REPETITION_FRAMES * len(np.unique(material.unit_T[chosen_T])) / len(used)
+    correction_MO = np.zeros((MAP_COUNT, left_TO.shape[1]), np.float32)
+    offset_O = np.zeros(left_TO.shape[1], np.float32)
     for o in np.flatnonzero(weights_TO.any(axis=0)):
-        weighted_TG = x_TG * weights_TO[:, o, None]
-        correction_GO[:, o] = np.linalg.solve(x_TG.T @ weighted_TG + held_GG, weighted_TG.T @ left_TO[:, o])
-    return _corrected(base, correction_GO[:-1] / spread, correction_GO[-1] - mean_F @ correction_GO[:-1] / spread)
+        rows = np.flatnonzero(weights_TO[:, o])
+        root_R = np.sqrt(weights_TO[rows, o])
+        system_RR = root_R[:, None] * alike_TT[np.ix_(rows, rows)] * root_R
+        system_RR[np.diag_indices(len(rows))] += pull
+        dual_R = root_R * np.linalg.solve(system_RR, root_R * left_TO[rows, o])
+        correction_MO[:, o] = dual_R @ x_TM[rows] / spread
+        offset_O[o] = dual_R.sum()
+    read_MO = correction_MO if base.map_MO is None else base.map_MO + correction_MO
+    return replace(base, map_MO=read_MO, bias_O=base.bias_O + offset_O - rest_M @ correction_MO)
 
 
-def _scale(
-    features_TF: NDArray[np.float64], moment_GG: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float64], float]:
-    """Mean of each feature and spread of all, of the anchors where there are any."""
-    if moment_GG is None:
-        mean_F = features_TF.mean(axis=0)
-        return mean_F, max(float((features_TF - mean_F).std()), 1e-6)
-    mean_F = moment_GG[-1, :-1].astype(np.float64)
-    variance = float(np.mean(np.diag(moment_GG)[:-1].astype(np.float64) - mean_F**2))
-    return mean_F, max(variance, 1e-12) ** 0.5
+def _rest_of(material: Material) -> NDArray[np.float32]:
+    """The map at rest, [M]: the median over frames of rest takes, over all frames where there are none."""
+    map_TM = material.features_TF[:, LAST_COUNT:]
+    rest_T = material.fold_T == EVERY_FIT
+    return np.asarray(np.median(map_TM[rest_T] if rest_T.any() else map_TM, axis=0), np.float32)
 
 
-def _standardised(moment_GG: NDArray[np.float64], mean_F: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
-    """The moment of the same frames when features are freed of mean and spread."""
-    change_GG = np.diag(np.append(np.full(len(mean_F), 1 / spread), 1.0))
-    change_GG[-1, :-1] = -mean_F / spread
-    return change_GG.T @ moment_GG @ change_GG
-
-
-def _left(material: Material, chosen_T: NDArray[np.bool_], out_TO: NDArray[np.float32]) -> NDArray[np.float64]:
+def _left(material: Material, used: NDArray[np.intp], out_TO: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the base leaves of the targets: nothing where the target is an end of the scale and the answer lies beyond it."""
-    targets_TO = material.targets_TO[chosen_T]
+    targets_TO = material.targets_TO[used]
     beyond_TO = ((targets_TO <= 0) & (out_TO < 0)) | ((targets_TO >= 1) & (out_TO > 1))
     if material.camera is not Camera.MOUTH:
         beyond_TO[:, GAZE_OUTPUTS] = False
-    return np.where(beyond_TO, 0.0, targets_TO - out_TO).astype(np.float64)
-
-
-def _corrected(base: RegionHead, added_FO: NDArray[np.float64], added_O: NDArray[np.float64]) -> RegionHead:
-    """The base with this added to what the features say; its adapter, which reads the same last layer, adds what it added."""
-    weight_FO = base.weight_FO + added_FO
-    more_AO = base.up_AF.astype(np.float64) @ base.weight_FO
-    up_AF = base.up_AF + (more_AO - base.up_AF @ weight_FO) @ np.linalg.pinv(weight_FO)
-    return RegionHead(
-        down_FA=base.down_FA,
-        down_bias_A=base.down_bias_A,
-        up_AF=np.ascontiguousarray(up_AF, np.float32),
-        weight_FO=np.ascontiguousarray(weight_FO, np.float32),
-        bias_O=(base.bias_O + added_O).astype(np.float32),
-    )
+    return np.where(beyond_TO, np.float32(0.0), targets_TO - out_TO)

@@ -16,7 +16,8 @@ Heads are composed exactly, although all outputs share an adapter: with the adap
     f W_o + relu(f D + d) M_o + b_o        M_o = U W_o on the rows of its own head's adapter, 0 on the other's
 
 and one matrix U' with U' W' = M exists as long as the columns of W' are independent, which those of 33 outputs in 256 features
-are: U' = M W'^+, W'^+ the pseudo-inverse. Adapter units that no output uses are left out.
+are: U' = M W'^+, W'^+ the pseudo-inverse. Adapter units that no output uses are left out. What outputs read of the map is theirs
+alone.
 """
 
 from dataclasses import asdict, dataclass
@@ -163,7 +164,19 @@ def compose(old: RegionHead, new: RegionHead, new_O: NDArray[np.bool_]) -> Regio
         up_AF=np.ascontiguousarray(up_AF, np.float32),
         weight_FO=np.ascontiguousarray(weight_FO, np.float32),
         bias_O=np.where(new_O, new.bias_O, old.bias_O).astype(np.float32),
+        map_MO=_merged_maps(old.map_MO, new.map_MO, new_O),
     )
+
+
+def _merged_maps(
+    old_MO: NDArray[np.float32] | None, new_MO: NDArray[np.float32] | None, new_O: NDArray[np.bool_]
+) -> NDArray[np.float32] | None:
+    """Each output's column from its own head, zeros where that reads no map; None when neither does."""
+    if old_MO is None and new_MO is None:
+        return None
+    zero = np.float32(0.0)
+    merged_MO = np.where(new_O, zero if new_MO is None else new_MO, zero if old_MO is None else old_MO)
+    return np.ascontiguousarray(merged_MO, np.float32)
 
 
 def _merged(

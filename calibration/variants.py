@@ -16,10 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibrate import CalibrateConfig, Others
+from calibration.calibrate import CalibrateConfig
 from calibration.courses import LEAST_GOOD, cameras_of, find_courses
 from calibration.crops import crops_of
 from calibration.features import TakeFeatures, features_of
+from calibration.fit import FitConfig
 from calibration.material import FitTake
 from calibration.movement import CELLS, MovementMeter
 from calibration.prompted import true_targets
@@ -28,15 +29,13 @@ from calibration.seen import SeenTake, Sight, neutrals_of, see, see_camera
 from calibration.segments import Phase, cut
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_from
-from model_export.contract import CUES, EU_NAMES, Bundle, Head, Take, cue_by_name, rested
+from model_export.contract import CUES, EU_NAMES, Bundle, Head, Resting, Take, cue_by_name, rested
 
 FULL: Final = "full method"
 VARIANTS: Final = {
     FULL: "the calibration as it is",
     "no resting": "the rest take moves no offsets",
     "no rest in the fit": "the rest take moves offsets, and no head is fitted to its frames",
-    "no anchors": "anchors weigh nothing; features keep their scale",
-    "no anchors, pull x 10": "the same, the pull in their place",
     "pull / 10": "a tenth of the pull",
     "pull x 10": "ten times the pull",
     "no gate": "the fitted head is taken as it is",
@@ -85,7 +84,7 @@ class Variant:
     head: Head
     """The universal head to begin with."""
     config: CalibrateConfig
-    others: Others
+    resting: Resting | None
     refused: int
     """Takes that the movement metric refused."""
 
@@ -115,14 +114,14 @@ def _see_slipping(takes: Sequence[Take]) -> Sight:
 
 def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> dict[str, Variant]:
     """Every variant of VARIANTS; a second or two, fits not among it."""
-    others = Others(bundle.anchors, bundle.resting)
 
     def seen_as(sight: Sight) -> Variant:
         found = targets_from(sight)
-        return Variant(_paired(measured.seen, found.accepted), bundle.head, config, others, len(found.refused))
+        return Variant(_paired(measured.seen, found.accepted), bundle.head, config, bundle.resting, len(found.refused))
 
-    def fit(**fields: float) -> CalibrateConfig:
-        return replace(config, fit=replace(config.fit, **fields))
+    def pulled(times: float) -> CalibrateConfig:
+        fit = FitConfig(times * config.fit.eye_pull, times * config.fit.mouth_pull)
+        return replace(config, fit=fit)
 
     full = seen_as(measured.sight)
     phases = phases_of(measured.sight)
@@ -134,16 +133,14 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
     rest = rest_features([take.seen for take in full.takes])
     return {
         FULL: full,
-        "no resting": replace(full, others=replace(others, resting=None)),
+        "no resting": replace(full, resting=None),
         "no rest in the fit": replace(
             full,
             takes=tuple(take for take in full.takes if take.seen.cue != "rest"),
             head=rested(bundle.head, rest, bundle.resting),
         ),
-        "no anchors": replace(full, config=fit(anchors=0.0)),
-        "no anchors, pull x 10": replace(full, config=fit(anchors=0.0, pull=10 * config.fit.pull)),
-        "pull / 10": replace(full, config=fit(pull=config.fit.pull / 10)),
-        "pull x 10": replace(full, config=fit(pull=10 * config.fit.pull)),
+        "pull / 10": replace(full, config=pulled(0.1)),
+        "pull x 10": replace(full, config=pulled(10.0)),
         "no gate": replace(full, config=ungated),
         "labels fully": replace(full, takes=tuple(labels_fully(take) for take in full.takes)),
         "asked labels fully": replace(full, takes=tuple(asked_fully(take) for take in full.takes)),

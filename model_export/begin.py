@@ -152,7 +152,9 @@ def _set_points(backbone: Backbone, layer: nn.Linear, pixels_BHW: Tensor, points
     training = backbone.training
     backbone.eval()
     device = layer.weight.device
-    features_BF = torch.cat([backbone(chunk.to(device)) for chunk in torch.split(pixels_BHW, 64)]).double()
+    features_BF = torch.cat(
+        [backbone.last(backbone.standardise(chunk.to(device))) for chunk in torch.split(pixels_BHW, 64)]
+    ).double()
     inputs_BD = torch.cat([features_BF, torch.ones_like(features_BF[:, :1])], 1)
     wanted_BO = (points_BK4.flatten(1) / POINT_SCALE_PX).to(device).double()
     gram_DD = inputs_BD.T @ inputs_BD

@@ -207,23 +207,14 @@ def quantise(bundle: Path, data: Path, out: Path, name: str | None) -> None:
 
 
 @click.command()
-@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew with both.")
+@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew.")
 @_DATA
-@click.option(
-    "--wearers", type=click.IntRange(min=1), default=192, show_default=True, help="At most so many, for anchors."
-)
-def anchors(bundle: Path, data: Path, wearers: int) -> None:
-    """Put into a bundle what calibration knows of other wearers: anchors of a fit, and what a face at rest tells."""
-    from model_export.anchors import add_anchors
+def resting(bundle: Path, data: Path) -> None:
+    """Put into a bundle what a face at rest tells of the answers to it, learnt from wearers it was not trained on."""
+    from model_export.resting import add_resting
 
     try:
-        found = add_anchors(bundle, data, wearers)
+        found = add_resting(bundle, data)
     except (TrainingError, ContractError) as error:
         raise click.ClickException(str(error)) from None
-    _say(
-        {
-            "bundle": str(bundle),
-            "frames": found.anchors and found.anchors.frames,
-            "fittings": found.resting and found.resting.fittings,
-        }
-    )
+    _say({"bundle": str(bundle), "digest": found.digest, "fittings": found.resting and found.resting.fittings})

@@ -1,6 +1,7 @@
 """The network: an eye and a mouth backbone from crops to features, and the universal heads on top.
 
-Axes: B batch, H W image, C channel, G grid, F feature, A adapter, O head output, K point of the face.
+Axes: B batch, H W image, C channel, G grid, M feature of the map, F feature of the last layer, A adapter, O head output, K point
+of the face.
 
 Both backbones are plain convolution nets: a stem of stride 4, stages at 16x16 and 8x8, and a narrow 8x8 map that is
 flattened, not averaged, because where lids and lips are is the answer. Dense 3x3 convolutions at low resolution reach three
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, FEATURE_COUNT, MOUTH_EUS, Head, RegionHead
+from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, LAST_COUNT, MAP_COUNT, MOUTH_EUS, Head, RegionHead
 from model_export.points import EYE_POINTS, MOUTH_POINTS
 
 ADAPTER_COUNT: Final = 16
@@ -46,13 +47,14 @@ class BackboneConfig:
     """Channels at 8x8."""
     top_blocks: int = 2
     """Residual 3x3 convolutions at 8x8."""
-    flat: int = 16
-    """Channels of the 8x8 map that is flattened."""
+    flat: int = MAP_COUNT // GRID**2
+    """Channels of the 8x8 map that is flattened; what a wearer's head may read is part of the contract."""
 
     def __post_init__(self) -> None:
-        widths = (self.stem, self.middle, self.top, self.flat)
-        if min(widths) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
+        if min(self.stem, self.middle, self.top) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
             raise ValueError(f"Widths should be 1 or more and depths 0 or more. Found {self}.")
+        if self.flat * GRID**2 != MAP_COUNT:
+            raise ValueError(f"`flat` should be {MAP_COUNT // GRID**2}. Found {self.flat}.")
 
 
 EYE_BACKBONE: Final = BackboneConfig()
@@ -130,7 +132,7 @@ class ConvBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """uint8 crops [B, 128, 128] -> float32 features [B, 256], none negative."""
+    """uint8 crops [B, 128, 128] -> float32 features [B, 1280], none negative: the last layer's 256, then the map's 1,024."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -143,17 +145,24 @@ class Backbone(nn.Module):
             *(ConvBlock(config.top, config.top, residual=True) for _ in range(config.top_blocks)),
             ConvBlock(config.top, config.flat, 1),
         )
-        self.linear = nn.Linear(config.flat * GRID * GRID, FEATURE_COUNT, bias=False)
-        self.norm: nn.Module = nn.BatchNorm1d(FEATURE_COUNT)
+        self.linear = nn.Linear(MAP_COUNT, LAST_COUNT, bias=False)
+        self.norm: nn.Module = nn.BatchNorm1d(LAST_COUNT)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features of these crops; `pixels` is the name of the exported input."""
-        return self.features(self.standardise(pixels))
+        """All features of these crops, as exported; `pixels` is the name of the input."""
+        map_BM = self._map(self.standardise(pixels))
+        return torch.cat([self._last(map_BM), map_BM], 1)
 
-    def features(self, standardised_BCHW: Tensor) -> Tensor:
-        """Features of crops that are standardised already: the part that bears low precision."""
-        map_BCHW = self.blocks(standardised_BCHW)
-        return torch.relu(self.norm(self.linear(map_BCHW.flatten(1))))
+    def last(self, standardised_BCHW: Tensor) -> Tensor:
+        """The last layer's features [B, 256] of crops that are standardised already: the part that bears low precision."""
+        return self._last(self._map(standardised_BCHW))
+
+    def _map(self, standardised_BCHW: Tensor) -> Tensor:
+        map_BCHW: Tensor = self.blocks(standardised_BCHW)
+        return map_BCHW.flatten(1)
+
+    def _last(self, map_BM: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.linear(map_BM)))
 
 
 class HeadModule(nn.Module):
@@ -163,10 +172,10 @@ class HeadModule(nn.Module):
 
     def __init__(self, outputs: int, adapter: int = ADAPTER_COUNT) -> None:
         super().__init__()
-        self.down_FA = nn.Parameter(torch.randn(FEATURE_COUNT, adapter) / FEATURE_COUNT**0.5)
+        self.down_FA = nn.Parameter(torch.randn(LAST_COUNT, adapter) / LAST_COUNT**0.5)
         self.down_bias_A = nn.Parameter(torch.zeros(adapter))
-        self.up_AF = nn.Parameter(torch.zeros(adapter, FEATURE_COUNT))
-        self.weight_FO = nn.Parameter(torch.randn(FEATURE_COUNT, outputs) * 0.1 / FEATURE_COUNT**0.5)
+        self.up_AF = nn.Parameter(torch.zeros(adapter, LAST_COUNT))
+        self.weight_FO = nn.Parameter(torch.randn(LAST_COUNT, outputs) * 0.1 / LAST_COUNT**0.5)
         self.bias_O = nn.Parameter(torch.zeros(outputs))
         scale_O = torch.ones(outputs)
         if outputs == EYE_EU_COUNT + 3:
@@ -222,8 +231,8 @@ class ExpressionNetwork(nn.Module):
         self.mouth = Backbone(mouth)
         self.eye_head = HeadModule(EYE_EU_COUNT + 3)
         self.mouth_head = HeadModule(MOUTH_EU_COUNT + 1)
-        self.eye_points = nn.Linear(FEATURE_COUNT, 4 * EYE_POINTS)
-        self.mouth_points = nn.Linear(FEATURE_COUNT, 4 * MOUTH_POINTS)
+        self.eye_points = nn.Linear(LAST_COUNT, 4 * EYE_POINTS)
+        self.mouth_points = nn.Linear(LAST_COUNT, 4 * MOUTH_POINTS)
 
     def forward(self, eye_pixels_BHW: Tensor, mouth_pixels_BHW: Tensor) -> Outputs:
         """The outputs for eye crops and for mouth crops, uint8 [B, 128, 128] each."""
@@ -239,7 +248,7 @@ class ExpressionNetwork(nn.Module):
         standardised_BCHW = backbone.standardise(pixels_BHW)
         low = self.precision != torch.float32
         with torch.autocast(pixels_BHW.device.type, self.precision if low else None, enabled=low):
-            features_BF = backbone.features(standardised_BCHW)
+            features_BF = backbone.last(standardised_BCHW)
         return features_BF.float()
 
     def to_head(self) -> Head:
@@ -287,6 +296,6 @@ def convolution_flops(config: BackboneConfig) -> int:
         (config.middle * 9, config.top, 8),
         *[(config.top * 9, config.top, 8)] * config.top_blocks,
         (config.top, config.flat, 8),
-        (config.flat * GRID * GRID, FEATURE_COUNT, 1),
+        (MAP_COUNT, LAST_COUNT, 1),
     )
     return sum(2 * inputs * outputs * side * side for inputs, outputs, side in layers)

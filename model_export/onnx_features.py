@@ -11,7 +11,7 @@ from model_export.runtime import INPUT_NAME, OUTPUT_NAME, open_session
 
 
 def onnx_features(model: bytes, pixels_BHW: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-    """float32 [B, 256] of a backbone given as ONNX; the CPU session that serves, one thread, `batch` crops at a time."""
+    """float32 [B, 1280] of a backbone given as ONNX; the CPU session that serves, one thread, `batch` crops at a time."""
     session = open_session(model, "cpu", batch, 1)
     crops_BHW = np.zeros((batch, CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
     answer_BF = np.zeros((batch, FEATURE_COUNT), np.float32)

@@ -57,7 +57,6 @@ def quantise(bundle: Bundle, data: Path, out: Path, name: str) -> Bundle:
         ),
         training=_record(bundle, entries),
         resting=bundle.resting,
-        anchors=bundle.anchors,  # moments of the features before, which are as good: a pull needs no more than two digits
     )
 
 

@@ -164,9 +164,9 @@ class Runtime:
         self.mouth_crop_BHW: NDArray[np.uint8] = np.zeros((1, CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
         """uint8 [1, 128, 128], to be filled."""
         self.eye_features_BF: NDArray[np.float32] = np.zeros((2, FEATURE_COUNT), np.float32)
-        """float32 [2, 256], rows as in `eye_crops_BHW`; overwritten by `run_eyes`."""
+        """float32 [2, 1280], rows as in `eye_crops_BHW`; overwritten by `run_eyes`."""
         self.mouth_features_BF: NDArray[np.float32] = np.zeros((1, FEATURE_COUNT), np.float32)
-        """float32 [1, 256]; overwritten by `run_mouth`."""
+        """float32 [1, 1280]; overwritten by `run_mouth`."""
         self._models = (bundle.eye_onnx, bundle.mouth_onnx)
         self._threads = threads
         self._open_session = open_session
@@ -176,7 +176,7 @@ class Runtime:
         self._check_golden(bundle)
 
     def run_eyes(self, eyes: Eyes) -> NDArray[np.float32]:
-        """Features float32 [1 or 2, 256] of the crops of these eyes: a view of `eye_features_BF`."""
+        """Features float32 [1 or 2, 1280] of the crops of these eyes: a view of `eye_features_BF`."""
         try:
             self._eye_runs[eyes]()
         except _RUN_ERRORS as error:
@@ -185,7 +185,7 @@ class Runtime:
         return self.eye_features_BF[slice(*eyes.value)]
 
     def run_mouth(self) -> NDArray[np.float32]:
-        """Features float32 [1, 256] of the mouth crop: `mouth_features_BF`."""
+        """Features float32 [1, 1280] of the mouth crop: `mouth_features_BF`."""
         try:
             self._mouth_run()
         except _RUN_ERRORS as error:

@@ -14,7 +14,7 @@ File versions (metadata "format": "mien-standalone")
 
 Run as a program, `python -m model_export.standalone --bundle FOLDER --digest SHA256`, it reads a head file from stdin (nothing:
 the universal head) and writes the ONNX file to stdout: the service's way to it, which keeps the onnx package out of the service.
-Axes: N frame set, H W image, F feature, A adapter, O head output.
+Axes: N frame set, H W image, F feature, M feature of the map, A adapter, O head output.
 """
 
 import argparse
@@ -37,6 +37,8 @@ from model_export.contract import (
     EU_COUNT,
     EU_NAMES,
     EU_SET_VERSION,
+    LAST_COUNT,
+    MAP_COUNT,
     Bundle,
     Camera,
     ContractError,
@@ -79,7 +81,7 @@ def standalone_onnx(bundle: Bundle, head: Head) -> bytes:
 
 
 def served(head: Head, features: Iterable[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """What the service gives for the features of each camera, [N, 256], before its filter: the outputs of the file."""
+    """What the service gives for the features of each camera, [N, 1280], before its filter: the outputs of the file."""
     out = {camera: head[camera].apply(features_NF) for camera, features_NF in zip(Camera, features, strict=True)}
     values, gaze, logits = [], [], []
     for camera, out_NO in out.items():
@@ -192,20 +194,25 @@ class _Graph:
 
 def _region(graph: _Graph, camera: Camera, region: RegionHead, features: str) -> list[str]:
     """The arithmetic of one camera's head; gives the names of its EUs, its gaze (eyes only) and its confidence logit."""
-    weight_FO, bias_O = region.weight_FO.copy(), region.bias_O.copy()
+    signs_O = np.ones_like(region.bias_O)
     if camera is Camera.RIGHT_EYE:
-        weight_FO[:, _YAW] *= -1
-        bias_O[_YAW] *= -1
+        signs_O[_YAW] = -1
+    weight_FO, bias_O = region.weight_FO * signs_O, region.bias_O * signs_O
     name = f"{camera.label}/head"
+    last, map_ = graph.columns(features, [LAST_COUNT, MAP_COUNT])
     parts = {"weight_FO": weight_FO, "bias_O": bias_O}
     if region.down_bias_A.size:  # a head without an adapter has nothing to add
         parts |= {"down_FA": region.down_FA, "down_bias_A": region.down_bias_A, "up_AF": region.up_AF}
     made = graph.numbers(np.float32, **{f"{name}/{part}": array for part, array in parts.items()})
-    adapted = features
+    adapted = last
     if len(made) > 2:
-        hidden = graph.add("Relu", graph.add("Gemm", features, made[2], made[3]))
-        adapted = graph.add("Add", features, graph.add("MatMul", hidden, made[4]))
-    out = graph.add("Gemm", adapted, made[0], made[1], to=name)
+        hidden = graph.add("Relu", graph.add("Gemm", last, made[2], made[3]))
+        adapted = graph.add("Add", last, graph.add("MatMul", hidden, made[4]))
+    if region.map_MO is None:
+        out = graph.add("Gemm", adapted, made[0], made[1], to=name)
+    else:
+        read = graph.add("MatMul", map_, *graph.numbers(np.float32, **{f"{name}/map_MO": region.map_MO * signs_O}))
+        out = graph.add("Add", graph.add("Gemm", adapted, made[0], made[1]), read, to=name)
     outputs = OUTPUT_COUNT[camera]
     return graph.columns(out, [outputs - 1, 1] if camera is Camera.MOUTH else [outputs - 3, 2, 1])
 

@@ -30,7 +30,7 @@ _SUBCOMMANDS: Final = {
         "What is kept of wearers: a head as a stand-alone ONNX file.",
     ),
     "export": ("model_export.commands:export", "Turn a training run into a checked bundle."),
-    "anchors": ("model_export.commands:anchors", "Put into a bundle what calibration knows of others."),
+    "resting": ("model_export.commands:resting", "Put into a bundle what a face at rest tells."),
     "quantise": ("model_export.commands:quantise", "Turn a bundle into one of 8-bit integers: half the time."),
 }
 """Where each subcommand stands, as text: importing torch for `mien serve` would cost seconds and 400 MB."""

@@ -1,13 +1,13 @@
 """The heads in use: which one answers for a wearer, and its arithmetic folded into two products.
 
-Axes: F feature, A adapter, O output, X adapter and output side by side, S signal.
+Axes: F feature, M feature of the map, A adapter, O output, X adapter and output side by side, S signal.
 
 With the adapter's relu taken apart, a head (model_export.contract.head)
 
     out = (f + relu(f D + d) U) W + b     is     out = (f W + b) + relu(f D + d) (U W)
 
 so that f is multiplied once, by [D | W], and U W is computed when the head comes in: 5 array operations a region instead of 8,
-equal up to rounding (about 1e-6).
+equal up to rounding (about 1e-6). Heads that read the map add one more product.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model_export.contract.errors import HeadError
 from model_export.contract.frames import Camera
-from model_export.contract.head import Head, RegionHead
+from model_export.contract.head import LAST_COUNT, Head, RegionHead
 from service.signals import HIGHEST_S, LOWEST_S, REGION_SIGNALS
 
 _YAW: Final = -3
@@ -81,10 +81,11 @@ class FoldedHead:
 class _FoldedRegion:
     def __init__(self, camera: Camera, region: RegionHead) -> None:
         adapter, outputs = region.down_bias_A.size, region.bias_O.size
-        weight_FO, bias_O = region.weight_FO.copy(), region.bias_O.copy()
+        signs_O = np.ones(outputs, np.float32)
         if camera is Camera.RIGHT_EYE:
-            weight_FO[:, _YAW] *= -1
-            bias_O[_YAW] *= -1
+            signs_O[_YAW] = -1
+        weight_FO, bias_O = region.weight_FO * signs_O, region.bias_O * signs_O
+        self._map_MO = None if region.map_MO is None else np.ascontiguousarray(region.map_MO * signs_O)
         self._first_FX = np.ascontiguousarray(np.concatenate([region.down_FA, weight_FO], axis=1))
         self._bias_X = np.concatenate([region.down_bias_A, bias_O])
         self._second_AO = np.ascontiguousarray(region.up_AF @ weight_FO)
@@ -96,11 +97,14 @@ class _FoldedRegion:
         self._lowest_O, self._highest_O = LOWEST_S[self._signals], HIGHEST_S[self._signals]
 
     def apply(self, features_F: NDArray[np.float32], signals_S: NDArray[np.float32]) -> float:
-        np.dot(features_F, self._first_FX, self._first_X)
+        np.dot(features_F[:LAST_COUNT], self._first_FX, self._first_X)
         np.add(self._first_X, self._bias_X, self._first_X)
         np.maximum(self._hidden_A, 0.0, out=self._hidden_A)
         np.dot(self._hidden_A, self._second_AO, self._more_O)
         np.add(self._out_O, self._more_O, self._out_O)
+        if self._map_MO is not None:
+            np.dot(features_F[LAST_COUNT:], self._map_MO, self._more_O)
+            np.add(self._out_O, self._more_O, self._out_O)
         np.minimum(self._values_O, self._highest_O, out=self._values_O)
         np.maximum(self._values_O, self._lowest_O, out=signals_S[self._signals])
         logit = min(max(float(self._out_O[-1]), -_MAX_LOGIT), _MAX_LOGIT)

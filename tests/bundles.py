@@ -17,6 +17,8 @@ from model_export.contract import (
     CROP_SIZE_PX,
     EU_NAMES,
     FEATURE_COUNT,
+    LAST_COUNT,
+    MAP_COUNT,
     Bundle,
     Camera,
     Golden,
@@ -27,18 +29,19 @@ from model_export.contract import (
 from model_export.contract.head import OUTPUT_COUNT
 
 OPSET = 18
+MAP_CHANNELS = MAP_COUNT // 8**2
 
 
 def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str = "features") -> bytes:
-    """A backbone of two convolutions as ONNX: normalisation in the graph, 0.4 MMAC, its features about 0 +- 1."""
+    """A backbone of two convolutions as ONNX: normalisation in the graph, 0.4 MMAC, its last layer's features about 0 +- 1."""
     random = np.random.default_rng(seed)
     weights: dict[str, NDArray[Any]] = {
         "scale": np.array(1 / 64, np.float32),
         "middle": np.array(2, np.float32),
         "image_shape": np.array([-1, 1, CROP_SIZE_PX, CROP_SIZE_PX], np.int64),
         "first": (random.standard_normal((6, 1, 4, 4)) / 2).astype(np.float32),
-        "second": (random.standard_normal((12, 6, 4, 4)) / 6).astype(np.float32),
-        "last_FF": (random.standard_normal((12 * 8 * 8, FEATURE_COUNT)) / 60).astype(np.float32),
+        "second": (random.standard_normal((MAP_CHANNELS, 6, 4, 4)) / 6).astype(np.float32),
+        "last_MF": (random.standard_normal((MAP_COUNT, LAST_COUNT)) / 70).astype(np.float32),
     }
     steps = [
         helper.make_node("Cast", [input_name], ["grey"], to=TensorProto.FLOAT),
@@ -50,7 +53,8 @@ def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str
         helper.make_node("Conv", ["first_relu", "second"], ["second_out"], strides=[4, 4]),
         helper.make_node("Relu", ["second_out"], ["second_relu"]),
         helper.make_node("Flatten", ["second_relu"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "last_FF"], [output_name]),
+        helper.make_node("Gemm", ["flat", "last_MF"], ["last"]),
+        helper.make_node("Concat", ["last", "flat"], [output_name], axis=1),
     ]
     graph = helper.make_graph(
         steps,
@@ -65,7 +69,7 @@ def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def make_region_head(camera: Camera, seed: int = 0, adapter: int = 8) -> RegionHead:
+def make_region_head(camera: Camera, seed: int = 0, adapter: int = 8, *, reads_map: bool = False) -> RegionHead:
     """A head whose EU values spread over [0, 1], whose gaze spreads over some degrees and whose confidence is high."""
     random = np.random.default_rng([seed, int(camera is Camera.MOUTH)])
     outputs = OUTPUT_COUNT[camera]
@@ -75,11 +79,12 @@ def make_region_head(camera: Camera, seed: int = 0, adapter: int = 8) -> RegionH
     if camera is not Camera.MOUTH:
         spread_O[-3:-1], middle_O[-3:-1] = 0.5, 0.0
     return RegionHead(
-        down_FA=(random.standard_normal((FEATURE_COUNT, adapter)) / 16).astype(np.float32),
+        down_FA=(random.standard_normal((LAST_COUNT, adapter)) / 16).astype(np.float32),
         down_bias_A=(random.standard_normal(adapter) / 16).astype(np.float32),
-        up_AF=(random.standard_normal((adapter, FEATURE_COUNT)) / 16).astype(np.float32),
-        weight_FO=(random.standard_normal((FEATURE_COUNT, outputs)) * spread_O).astype(np.float32),
+        up_AF=(random.standard_normal((adapter, LAST_COUNT)) / 16).astype(np.float32),
+        weight_FO=(random.standard_normal((LAST_COUNT, outputs)) * spread_O).astype(np.float32),
         bias_O=middle_O.astype(np.float32),
+        map_MO=(random.standard_normal((MAP_COUNT, outputs)) * spread_O / 8).astype(np.float32) if reads_map else None,
     )
 
 
@@ -98,7 +103,7 @@ def make_crops(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def run_backbone(model: bytes, pixels_BHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Features float32 [B, 256] of a backbone, by a plain session of its own."""
+    """Features float32 [B, 1280] of a backbone, by a plain session of its own."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

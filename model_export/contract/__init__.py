@@ -1,6 +1,5 @@
 """What the exporter promises to the service and to calibration: names, frames, values, heads, takes, bundles."""
 
-from model_export.contract.anchors import Anchors
 from model_export.contract.bundle import Bundle, Golden, read_bundle, write_bundle
 from model_export.contract.cues import CUE_SET_VERSION, CUES, Cue, cue_by_name
 from model_export.contract.errors import BundleError, ContractError, FrameError, HeadError, TakeError
@@ -15,7 +14,7 @@ from model_export.contract.expression_units import (
     RIGHT_EYE_EUS,
 )
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
-from model_export.contract.head import FEATURE_COUNT, Head, RegionHead, read_head, write_head
+from model_export.contract.head import FEATURE_COUNT, LAST_COUNT, MAP_COUNT, Head, RegionHead, read_head, write_head
 from model_export.contract.resting import Resting, rested
 from model_export.contract.take import Take, read_take, write_take
 from model_export.contract.values import ExpressionValues, RegionState, Validity
@@ -31,10 +30,11 @@ __all__ = [
     "EU_SET_VERSION",
     "EYE_MOVEMENTS",
     "FEATURE_COUNT",
+    "LAST_COUNT",
     "LEFT_EYE_EUS",
+    "MAP_COUNT",
     "MOUTH_EUS",
     "RIGHT_EYE_EUS",
-    "Anchors",
     "Bundle",
     "BundleError",
     "Camera",

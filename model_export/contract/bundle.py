@@ -6,8 +6,10 @@ Bundle versions (bundle.json, "format": "mien-bundle")
     1   eye.onnx, mouth.onnx: input "pixels" uint8 [batch, 128, 128], output "features" float32 [batch, 256], normalisation
         inside the graph, the right eye mirrored by the caller; head.safetensors; golden.safetensors; bundle.json names the
         EU set and its names, the cameras' crops, the opset, the sha256 and size of each other file, and how it was trained.
-    2   anchors.safetensors may stand beside them (model_export.contract.anchors). Bundles without it are written as version 1.
-    3   so may resting.safetensors (model_export.contract.resting). Bundles without it are written as version 2 or 1.
+    2   anchors.safetensors may stand beside them: moments of features of others, for fits of calibrations.
+    3   so may resting.safetensors (model_export.contract.resting).
+    4   "features" float32 [batch, 1280]: the map behind the last layer's (model_export.contract.head). No anchors: what is
+        fitted to the map needs none. Bundles of versions 1 to 3 are refused, for they lack the map.
 
 What needs a session (golden features, the graph's own input and output shapes) is checked by model_export.runtime.
 """
@@ -17,10 +19,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from model_export.contract.anchors import ANCHORS_FILE, Anchors, read_anchors, write_anchors
 from model_export.contract.errors import BundleError, ContractError, HeadError
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera
@@ -37,7 +38,7 @@ from model_export.contract.onnx_header import read_onnx_header
 from model_export.contract.resting import RESTING_FILE, Resting, read_resting, write_resting
 
 BUNDLE_FORMAT: Final = "mien-bundle"
-BUNDLE_VERSION: Final = 3
+BUNDLE_VERSION: Final = 4
 OPSETS: Final = range(17, 25)
 """Operator sets that a bundle may use: what torch exports and the pinned onnxruntime runs."""
 GOLDEN_TOLERANCE: Final = 1e-4
@@ -45,7 +46,6 @@ GOLDEN_TOLERANCE: Final = 1e-4
 MAX_FILE_BYTES: Final = 64 << 20
 """Far above any bundle of ours (3 MB); keeps a wrong path from filling memory."""
 
-_Part = TypeVar("_Part")
 _CROPS: Final = {
     camera.label: {"size_px": CROP_SIZE_PX, "span_cm": CROP_SPAN_CM[camera], "mirrored": camera is Camera.RIGHT_EYE}
     for camera in Camera
@@ -100,8 +100,6 @@ class Bundle:
     """How it was trained: configuration, data hash, metrics, code revision; JSON values only."""
     digest: str
     """sha256 of bundle.json, which holds the sha256 of every other file."""
-    anchors: Anchors | None = None
-    """What a wearer's fit is anchored to; None in bundles that were written without."""
     resting: Resting | None = None
     """What a wearer's face at rest tells; None in bundles that were written without."""
 
@@ -128,7 +126,6 @@ def write_bundle(
     head: Head,
     golden: Golden,
     training: Mapping[str, Any],
-    anchors: Anchors | None = None,
     resting: Resting | None = None,
 ) -> Bundle:
     """Writes a bundle folder and reads it back; what cannot be read back never stands under `folder`.
@@ -144,13 +141,11 @@ def write_bundle(
             {part: np.ascontiguousarray(getattr(golden, part)) for part in (field.name for field in fields(Golden))}
         ),
     }
-    if anchors is not None:
-        files[ANCHORS_FILE] = write_anchors(anchors)
     if resting is not None:
         files[RESTING_FILE] = write_resting(resting)
     manifest = {
         "format": BUNDLE_FORMAT,
-        "version": BUNDLE_VERSION if resting is not None else 1 if anchors is None else 2,
+        "version": BUNDLE_VERSION,
         "name": name,
         "eu_set": EU_SET_VERSION,
         "eu_names": EU_NAMES,
@@ -190,6 +185,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError("bundle.json", f"expected a bundle description. Found one that lacks {error}.") from None
     for key, expected in (
         ("format", BUNDLE_FORMAT),
+        ("version", BUNDLE_VERSION),
         ("eu_set", EU_SET_VERSION),
         ("eu_names", list(EU_NAMES)),
         ("crops", _CROPS),
@@ -199,14 +195,8 @@ def read_bundle(folder: Path) -> Bundle:
             raise BundleError(
                 "bundle.json", f"`{key}` should be {expected!r}. Found {manifest.get(key)!r}. Export the bundle again."
             )
-    if manifest.get("version") not in range(1, BUNDLE_VERSION + 1):
-        raise BundleError(
-            "bundle.json",
-            f"`version` should be 1 to {BUNDLE_VERSION}. Found {manifest.get('version')!r}. Export the bundle again.",
-        )
     files = {file: _read_checked(folder, file, entries) for file in _FILES}
-    anchors = _read_optional(folder, ANCHORS_FILE, entries, read_anchors)
-    resting = _read_optional(folder, RESTING_FILE, entries, read_resting)
+    resting = _read_resting(folder, entries)
     for file in ("eye.onnx", "mouth.onnx"):
         _check_onnx(file, files[file], opset)
     try:
@@ -221,7 +211,6 @@ def read_bundle(folder: Path) -> Bundle:
         golden=_read_golden(files["golden.safetensors"]),
         training=training,
         digest=_sha256(manifest_bytes),
-        anchors=anchors,
         resting=resting,
     )
     if head.backbone_digest != bundle.backbone_digest:
@@ -259,16 +248,14 @@ def _read_checked(folder: Path, file: str, entries: Mapping[str, tuple[str, int]
     return data
 
 
-def _read_optional(
-    folder: Path, file: str, entries: Mapping[str, tuple[str, int]], reader: Callable[[bytes], _Part]
-) -> _Part | None:
-    if file not in entries:
+def _read_resting(folder: Path, entries: Mapping[str, tuple[str, int]]) -> Resting | None:
+    if RESTING_FILE not in entries:
         return None
-    data = _read_checked(folder, file, entries)
+    data = _read_checked(folder, RESTING_FILE, entries)
     try:
-        return reader(data)
+        return read_resting(data)
     except ContractError as error:
-        raise BundleError(file, str(error)) from None
+        raise BundleError(RESTING_FILE, str(error)) from None
 
 
 def _check_onnx(file: str, data: bytes, opset: int) -> None:

@@ -1,9 +1,13 @@
 """The head: the small trainable part that turns the features of a crop into expression units.
 
-Axes: B batch, F feature, A adapter, O output. For each region, with features f:
+Axes: B batch, F feature, A adapter, O output, M feature of the map. A backbone gives 1,280 features for a crop: f, the 256 of its
+last layer, and behind them m, the 1,024 of the map (16 channels at 8x8) that its last layer reads. For each region:
 
     adapted = f + relu(f @ down_FA + down_bias_A) @ up_AF        (a residual bottleneck adapter, Houlsby 2019)
-    out     = adapted @ weight_FO + bias_O                       (one fused linear layer for all EUs)
+    out     = adapted @ weight_FO + m @ map_MO + bias_O          (one fused linear layer for all EUs)
+
+Only heads fitted to a wearer read the map: the last layer keeps of it what faces have in common, and that is all that a
+universal head needs.
 
 Outputs of an eye region: the 12 EYE_MOVEMENTS, gaze yaw towards the temple and gaze pitch up in degrees, a confidence logit.
 Outputs of the mouth region: the 32 MOUTH_EUS, a confidence logit. An EU value is clip(out, 0, 1), a confidence sigmoid(out).
@@ -12,6 +16,7 @@ Head file versions (safetensors, metadata "format": "mien-head")
     1   tensors "<region>.<part>"; metadata format, version, eu_set, backbone_digest, head_version, parent, report.
     2   also "<region>.rest_F" of the cameras whose face at rest the offsets are for (contract.resting). Heads that know none are
         written as version 1.
+    3   also "<region>.map_MO" of the regions that read the map. Heads that read none are written as version 2 or 1.
 """
 
 from collections.abc import Mapping
@@ -30,8 +35,13 @@ from model_export.contract.frames import Camera
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 HEAD_FORMAT: Final = "mien-head"
-HEAD_VERSION: Final = 2
-FEATURE_COUNT: Final = 256
+HEAD_VERSION: Final = 3
+LAST_COUNT: Final = 256
+"""Features of a backbone's last layer."""
+MAP_COUNT: Final = 1024
+"""Features of the map that the last layer reads: 16 channels of 8x8, channel by channel, row by row."""
+FEATURE_COUNT: Final = LAST_COUNT + MAP_COUNT
+"""All that a backbone gives for a crop, in this order."""
 OUTPUT_COUNT: Final = {
     Camera.LEFT_EYE: len(EYE_MOVEMENTS) + 3,
     Camera.RIGHT_EYE: len(EYE_MOVEMENTS) + 3,
@@ -49,16 +59,20 @@ class RegionHead:
     up_AF: NDArray[np.float32]
     weight_FO: NDArray[np.float32]
     bias_O: NDArray[np.float32]
+    map_MO: NDArray[np.float32] | None = None
+    """None in heads that do not read the map."""
 
     def __post_init__(self) -> None:
         adapter, output = self.down_bias_A.size, self.bias_O.size
         expected = {
-            "down_FA": (FEATURE_COUNT, adapter),
+            "down_FA": (LAST_COUNT, adapter),
             "down_bias_A": (adapter,),
-            "up_AF": (adapter, FEATURE_COUNT),
-            "weight_FO": (FEATURE_COUNT, output),
+            "up_AF": (adapter, LAST_COUNT),
+            "weight_FO": (LAST_COUNT, output),
             "bias_O": (output,),
         }
+        if self.map_MO is not None:
+            expected["map_MO"] = (MAP_COUNT, output)
         for name, shape in expected.items():
             array: NDArray[np.float32] = getattr(self, name)
             if array.shape != shape or array.dtype != np.float32:
@@ -67,9 +81,12 @@ class RegionHead:
                 raise HeadError(f"`{name}` should hold finite numbers. Found NaN or infinity; fit the head again.")
 
     def apply(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw outputs of these features: float32 [B, O], neither clipped nor squashed."""
-        hidden_BA = np.maximum(features_BF @ self.down_FA + self.down_bias_A, 0.0)
-        out_BO: NDArray[np.float32] = (features_BF + hidden_BA @ self.up_AF) @ self.weight_FO + self.bias_O
+        """Raw outputs float32 [B, O], neither clipped nor squashed, of float32 [B, 1280]; 256 do where the map is not read."""
+        last_BF = features_BF[:, :LAST_COUNT]
+        hidden_BA = np.maximum(last_BF @ self.down_FA + self.down_bias_A, 0.0)
+        out_BO: NDArray[np.float32] = (last_BF + hidden_BA @ self.up_AF) @ self.weight_FO + self.bias_O
+        if self.map_MO is not None:
+            out_BO += features_BF[:, LAST_COUNT:] @ self.map_MO
         return out_BO
 
 
@@ -89,13 +106,13 @@ class Head:
     report: Mapping[str, Any] = field(default_factory=dict)
     """What held-out takes said of it; JSON values only."""
     rest: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
-    """Features [256] of the face at rest that a camera's offsets are for; nothing where they are for faces at large."""
+    """The last layer's features [256] of the face at rest that a camera's offsets are for; none where they are for all faces."""
 
     def __post_init__(self) -> None:
         for camera, rest_F in self.rest.items():
-            if rest_F.shape != (FEATURE_COUNT,) or rest_F.dtype != np.float32 or not np.isfinite(rest_F).all():
+            if rest_F.shape != (LAST_COUNT,) or rest_F.dtype != np.float32 or not np.isfinite(rest_F).all():
                 raise HeadError(
-                    f"`rest` of {camera.label} should be {FEATURE_COUNT} finite float32. "
+                    f"`rest` of {camera.label} should be {LAST_COUNT} finite float32. "
                     f"Found {rest_F.dtype} {list(rest_F.shape)}, or NaN."
                 )
         for camera in Camera:
@@ -108,7 +125,8 @@ class Head:
 
 
 _REST: Final = "rest_F"
-_PARTS: Final = tuple(part.name for part in fields(RegionHead))
+_MAP: Final = "map_MO"
+_PARTS: Final = tuple(part.name for part in fields(RegionHead) if part.name != _MAP)
 
 
 def write_head(head: Head) -> bytes:
@@ -119,9 +137,11 @@ def write_head(head: Head) -> bytes:
         for part in _PARTS
     }
     tensors |= {f"{camera.label}.{_REST}": np.ascontiguousarray(rest_F) for camera, rest_F in head.rest.items()}
+    maps = {camera: map_MO for camera in Camera if (map_MO := head[camera].map_MO) is not None}
+    tensors |= {f"{camera.label}.{_MAP}": np.ascontiguousarray(map_MO) for camera, map_MO in maps.items()}
     metadata = {
         "format": HEAD_FORMAT,
-        "version": HEAD_VERSION if head.rest else 1,
+        "version": HEAD_VERSION if maps else 2 if head.rest else 1,
         "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
         "head_version": head.head_version,
@@ -144,7 +164,13 @@ def read_head(data: bytes) -> Head:
             raise HeadError(f"Head metadata `{key}` should be {expected}. Found {metadata.get(key)!r}.")
     try:
         tensors = load_safetensors(data)
-        regions = [RegionHead(*(tensors[f"{camera.label}.{part}"] for part in _PARTS)) for camera in Camera]
+        regions = [
+            RegionHead(
+                **{part: tensors[f"{camera.label}.{part}"] for part in _PARTS},
+                map_MO=tensors.get(f"{camera.label}.{_MAP}"),
+            )
+            for camera in Camera
+        ]
         parent = metadata["parent"]
         return Head(
             left_eye=regions[0],

@@ -1,6 +1,6 @@
 """Resting: what a face at rest tells of the answers to the same face when it moves.
 
-Axes: F feature, O head output.
+Axes: F feature of the last layer, O head output.
 
 Faces differ at rest - droopy lids, a lopsided mouth, a camera from below - and a head that never saw this one takes part of that
 for movement. Over the wearers of the training, the mean error of the answers in a fitting is predicted from the features r of
@@ -28,7 +28,7 @@ from safetensors.numpy import save as save_safetensors
 
 from model_export.contract.errors import ContractError
 from model_export.contract.frames import Camera
-from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head
+from model_export.contract.head import LAST_COUNT, OUTPUT_COUNT, Head
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 RESTING_FILE: Final = "resting.safetensors"
@@ -52,8 +52,8 @@ class Resting:
     def __post_init__(self) -> None:
         for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
             for name, shape in (
-                (f"{part}_mean_F", (FEATURE_COUNT,)),
-                (f"{part}_shift_FO", (FEATURE_COUNT, OUTPUT_COUNT[camera])),
+                (f"{part}_mean_F", (LAST_COUNT,)),
+                (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
             ):
                 array: NDArray[np.float32] = getattr(self, name)
                 if array.shape != shape or array.dtype != np.float32:
@@ -109,7 +109,7 @@ def read_resting(data: bytes) -> Resting:
     metadata = read_metadata(data, ContractError)
     found = (metadata.get("format"), metadata.get("version"))
     if found != (_FORMAT, _VERSION):
-        raise ContractError(f"It should be of {_FORMAT} version {_VERSION}. Found {found}; run mien anchors again.")
+        raise ContractError(f"It should be of {_FORMAT} version {_VERSION}. Found {found}; run mien resting again.")
     try:
         tensors = load_safetensors(data)
         arrays = {field.name: tensors[field.name].astype(np.float32) for field in fields(Resting)[:-1]}
@@ -117,4 +117,4 @@ def read_resting(data: bytes) -> Resting:
     except ContractError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ContractError(f"It should hold means and shifts. Found: {error}; run mien anchors again.") from None
+        raise ContractError(f"It should hold means and shifts. Found: {error}; run mien resting again.") from None

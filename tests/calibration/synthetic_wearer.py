@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibration.features import REGION_EUS, TakeFeatures
 from calibration.material import FitTake
 from calibration.take_targets import TakeTargets
-from model_export.contract import EU_COUNT, FEATURE_COUNT, Camera, Head, RegionHead, cue_by_name
+from model_export.contract import EU_COUNT, FEATURE_COUNT, MAP_COUNT, Camera, Head, RegionHead, cue_by_name
 from tests.bundles import make_head
 
 FRAME_NS = 33_333_333
@@ -41,9 +41,10 @@ def own_head(head: Head, gain: float = 1.0, offset: float = 0.0) -> Head:
 
 
 def direction_of(head: Head, camera: Camera, output: int) -> NDArray[np.float32]:
-    """The step in features that moves one output by 1 and the others of its region little (linear part)."""
-    weight_FO = head[camera].weight_FO
-    return np.asarray(np.linalg.pinv(weight_FO.T)[:, output], np.float32)
+    """The step in features that moves one output by 1 and the others of its region little; each has its own in the map."""
+    last_F = np.linalg.pinv(head[camera].weight_FO.T)[:, output]
+    map_M = np.random.default_rng([int(camera), output]).normal(0, 0.3, MAP_COUNT)
+    return np.concatenate([last_F, map_M]).astype(np.float32)
 
 
 def cue_take(
@@ -89,7 +90,7 @@ def with_targets(take: FitTake, **fields: NDArray[np.generic]) -> FitTake:
 
 def same_heads(one: Head, other: Head) -> bool:
     """Whether all numbers are equal."""
-    names = ("down_FA", "down_bias_A", "up_AF", "weight_FO", "bias_O")
+    names = ("down_FA", "down_bias_A", "up_AF", "weight_FO", "bias_O", "map_MO")
     return all(
         np.array_equal(getattr(one[camera], name), getattr(other[camera], name)) for camera in Camera for name in names
     )

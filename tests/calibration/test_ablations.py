@@ -11,9 +11,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from calibration.ablations import ROWS, UNIVERSAL, AblatedWearer, ablate_wearer, summary, table
-from calibration.calibrate import CalibrateConfig, Others
+from calibration.calibrate import CalibrateConfig
 from calibration.evaluate import METHODS, evaluate_wearer
-from calibration.features import features_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake, material_of
 from calibration.movement import FEATURES
@@ -25,8 +24,7 @@ from calibration.variants import FULL, VARIANTS, Measured, Variant, measure, pha
 from model_export.contract import (
     EU_COUNT,
     EU_INDEX,
-    FEATURE_COUNT,
-    Anchors,
+    LAST_COUNT,
     Bundle,
     Camera,
     Resting,
@@ -37,7 +35,6 @@ from model_export.contract import (
     write_bundle,
     write_take,
 )
-from model_export.contract.anchors import moment_of
 from service.command import main
 from tests.bundles import make_bundle
 from tests.calibration.moving_pictures import Person, calibration
@@ -48,14 +45,12 @@ ASKED = ("rest", "eyes_closed", "brows_up", "look", "jaw_open", "smile")
 CONFIG = CalibrateConfig()
 
 
-def knowing_bundle(folder: Path, takes: list[Take]) -> Bundle:
-    """A small bundle with anchors and with what rest tells."""
+def knowing_bundle(folder: Path) -> Bundle:
+    """A small bundle with what rest tells."""
     bundle = make_bundle(folder)
     random = np.random.default_rng(5)
-    features = features_of(takes[-1], bundle).features
-    anchors = Anchors(moment_of(features[Camera.LEFT_EYE]), moment_of(features[Camera.MOUTH]), len(takes[-1]))
-    eye_FO, mouth_FO = (random.normal(0, 1e-3, (FEATURE_COUNT, outputs)).astype(np.float32) for outputs in (15, 33))
-    nothing_F = np.zeros(FEATURE_COUNT, np.float32)
+    eye_FO, mouth_FO = (random.normal(0, 1e-3, (LAST_COUNT, outputs)).astype(np.float32) for outputs in (15, 33))
+    nothing_F = np.zeros(LAST_COUNT, np.float32)
     return write_bundle(
         folder,
         name=bundle.name,
@@ -64,7 +59,6 @@ def knowing_bundle(folder: Path, takes: list[Take]) -> Bundle:
         head=bundle.head,
         golden=bundle.golden,
         training=bundle.training,
-        anchors=anchors,
         resting=Resting(nothing_F, eye_FO, nothing_F, mouth_FO, 8),
     )
 
@@ -75,8 +69,8 @@ def recorded() -> list[Take]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, recorded: list[Take]) -> Bundle:
-    return knowing_bundle(tmp_path_factory.mktemp("bundle") / "bundle", recorded)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return knowing_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +104,15 @@ def test_every_variant_is_made_and_none_is_the_full_method(variants: dict[str, V
     full = variants[FULL]
     assert cues_of(full) == [*ASKED, "free"]
     for name, one in variants.items():
-        told = (one.config, one.head is full.head, one.others) == (full.config, True, full.others)
+        told = (one.config, one.head is full.head, one.resting is full.resting) == (full.config, True, True)
         assert (told and same_targets(one, full)) == (name == FULL), name
 
 
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("no anchors", replace(CONFIG, fit=FitConfig(anchors=0.0))),
-        ("no anchors, pull x 10", replace(CONFIG, fit=FitConfig(anchors=0.0, pull=3000.0))),
-        ("pull / 10", replace(CONFIG, fit=FitConfig(pull=30.0))),
-        ("pull x 10", replace(CONFIG, fit=FitConfig(pull=3000.0))),
+        ("pull / 10", replace(CONFIG, fit=FitConfig(eye_pull=300.0, mouth_pull=3000.0))),
+        ("pull x 10", replace(CONFIG, fit=FitConfig(eye_pull=3e4, mouth_pull=3e5))),
         ("no gate", replace(CONFIG, use_gate=False)),
     ],
 )
@@ -131,9 +123,9 @@ def test_variants_of_the_configuration_change_nothing_else(
     assert replace(variants[name], config=CONFIG) == variants[FULL]
 
 
-def test_without_resting_the_anchors_stay(variants: dict[str, Variant], bundle: Bundle) -> None:
-    assert variants["no resting"].others == Others(anchors=bundle.anchors)
-    assert replace(variants["no resting"], others=variants[FULL].others) == variants[FULL]
+def test_without_resting_all_else_stays(variants: dict[str, Variant]) -> None:
+    assert variants["no resting"].resting is None
+    assert replace(variants["no resting"], resting=variants[FULL].resting) == variants[FULL]
 
 
 def test_a_rest_that_is_not_fitted_to_moves_the_offsets_all_the_same(
@@ -316,21 +308,21 @@ def ablated(name: str, full: float, universal: float = 0.2) -> AblatedWearer:
 def test_the_summary_compares_with_universal_and_with_the_full_method() -> None:
     first, second = ablated("one", 0.18), ablated("two", 0.17)
     first.rmse_VE[ROWS.index("pull / 10"), JAW] = 0.3  # worse than universal for one, in the mean of both too
-    second.rmse_VE[ROWS.index("no anchors")] = 0.16
+    second.rmse_VE[ROWS.index("no transitions")] = 0.16
     found = summary([first, second])
-    full, pull, anchors = (found["variants"][name] for name in (FULL, "pull / 10", "no anchors"))
+    full, pull, steady = (found["variants"][name] for name in (FULL, "pull / 10", "no transitions"))
     assert full["change"] == pytest.approx(0.175 / 0.2 - 1)
     assert (full["against_full"], full["full_better"], full["same_as_full"]) == (0, 0, 2)
     assert pull["against_full"] == pytest.approx((0.01 + 0.01 + (0.3 - 0.19) / EU_COUNT) / 2 / 0.2, abs=1e-5)
     assert (pull["eus_worse"], list(pull["eus_worse_on_average"])) == (0.5, ["jawOpen"])
-    assert (anchors["full_better"], anchors["against_full"]) == (1, pytest.approx(0.0))
-    assert anchors["against_full_error"] == pytest.approx(0.01 / 0.2)  # of +.01 and -.01: half their distance
-    assert anchors["change_mouth"] == pytest.approx(0.175 / 0.2 - 1)
+    assert (steady["full_better"], steady["against_full"]) == (1, pytest.approx(0.0))
+    assert steady["against_full_error"] == pytest.approx(0.01 / 0.2)  # of +.01 and -.01: half their distance
+    assert steady["change_mouth"] == pytest.approx(0.175 / 0.2 - 1)
     assert found["variants"]["no gate"]["same_as_full"] == 2
-    assert summary([first])["variants"]["no anchors"]["against_full_error"] is None
+    assert summary([first])["variants"]["no transitions"]["against_full_error"] is None
     text = table({"near": found})
     assert all(f"| {name} |" in text and f"- {name}: {what}" in text for name, what in VARIANTS.items())
-    assert "| no anchors | -12.5% | -12.5% | -12.5% | +0.00 +- 5.00 | 1 |" in text
+    assert "| no transitions | -12.5% | -12.5% | -12.5% | +0.00 +- 5.00 | 1 |" in text
     assert "| no gate | -12.5% | -12.5% | -12.5% | the same | 0 |" in text
     assert json.loads(json.dumps(found)) == found
 
@@ -347,7 +339,7 @@ def wearers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     person = Person(noise=3.0)
     (place / "free_after.take").write_bytes(write_take(replace(person.take("smile", 90.0), cue="free")))
     (place / "rest_after.take").write_bytes(write_take(person.take("rest", 80.0)))
-    knowing_bundle(folder / "bundle", takes)
+    knowing_bundle(folder / "bundle")
     return folder
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.calibrate import CalibrateConfig, Calibration, Others, calibrate
+from calibration.calibrate import CalibrateConfig, Calibration, calibrate
 from calibration.features import answers_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
-from model_export.contract import EU_INDEX, FEATURE_COUNT, MOUTH_EUS, Camera, HeadError, Resting, read_head, write_head
+from model_export.contract import EU_INDEX, LAST_COUNT, MOUTH_EUS, Camera, HeadError, Resting, read_head, write_head
 from tests.calibration.synthetic_wearer import (
     calibration_takes,
     cue_take,
@@ -22,7 +22,7 @@ from tests.calibration.synthetic_wearer import (
 
 HEAD = universal()
 OWN = own_head(HEAD, gain=1.4, offset=0.1)
-QUICK = CalibrateConfig(fit=FitConfig(pull=1.0))
+QUICK = CalibrateConfig(fit=FitConfig(eye_pull=1.0, mouth_pull=1.0))
 JAW = EU_INDEX["jawOpen"]
 
 
@@ -69,13 +69,15 @@ def test_eus_that_no_take_asked_for_answer_as_before(calibrated: Calibration) ->
 
 def test_the_rest_take_moves_what_no_cue_asks_for() -> None:
     takes = calibration_takes(HEAD, OWN)
-    rest_F = np.median(next(take for take in takes if take.seen.cue == "rest").seen.features[Camera.MOUTH], axis=0)
+    rest_F = np.median(next(take for take in takes if take.seen.cue == "rest").seen.features[Camera.MOUTH], axis=0)[
+        :LAST_COUNT
+    ]
     forward = MOUTH_EUS.index("jawForward")
-    shift_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
-    shift_FO[:, forward] = 0.07 / FEATURE_COUNT
-    zero_F = np.zeros(FEATURE_COUNT, np.float32)
-    resting = Resting(zero_F, np.zeros((FEATURE_COUNT, 15), np.float32), rest_F.astype(np.float32) - 1, shift_FO, 8)
-    found = calibrate(takes, HEAD, config=QUICK, others=Others(resting=resting))
+    shift_FO = np.zeros((LAST_COUNT, 33), np.float32)
+    shift_FO[:, forward] = 0.07 / LAST_COUNT
+    zero_F = np.zeros(LAST_COUNT, np.float32)
+    resting = Resting(zero_F, np.zeros((LAST_COUNT, 15), np.float32), rest_F.astype(np.float32) - 1, shift_FO, 8)
+    found = calibrate(takes, HEAD, config=QUICK, resting=resting)
     assert found.report["eus"]["jawForward"]["source"] == "rested"
     assert found.report["eus"]["jawOpen"]["source"] == "fitted"
     assert found.report["summary"]["eus_better"] == sum(
@@ -143,7 +145,9 @@ def test_a_missing_camera_keeps_its_head() -> None:
 
 
 def test_an_infinite_pull_leaves_the_head_in_use() -> None:
-    found = calibrate(calibration_takes(HEAD, OWN), HEAD, config=CalibrateConfig(fit=FitConfig(pull=np.inf)))
+    found = calibrate(
+        calibration_takes(HEAD, OWN), HEAD, config=CalibrateConfig(fit=FitConfig(eye_pull=np.inf, mouth_pull=np.inf))
+    )
     assert found.head is HEAD
 
 

@@ -89,7 +89,8 @@ def test_running_minimum_and_maximum_widen_and_never_look_ahead() -> None:
 
 def test_peers_train_without_what_keeps_from_harm() -> None:
     peers = as_peers_train(CalibrateConfig())
-    assert (peers.use_gate, peers.fit.pull, peers.fit.anchors, peers.material.own_always) == (False, 1, 0, False)
+    assert (peers.use_gate, peers.material.own_always, peers.material.quiet_weight) == (False, False, 0)
+    assert {peers.fit.pull(camera) for camera in Camera} == {1.0}
 
 
 def test_targets_equal_to_the_truth_are_perfect() -> None:

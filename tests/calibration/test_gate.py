@@ -49,6 +49,15 @@ def test_a_composed_head_answers_as_its_parts_output_by_output(camera: Camera, s
     np.testing.assert_allclose(found_TO, expected_TO, rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize("reading", [(True, True), (True, False), (False, True)])
+def test_what_is_read_of_the_map_comes_with_its_output(reading: tuple[bool, bool]) -> None:
+    old, new = (make_region_head(Camera.MOUTH, seed, reads_map=reads) for seed, reads in enumerate(reading))
+    new_O = np.random.default_rng(1).random(MOUTH) < 0.5
+    found_TO = compose(old, new, new_O).apply(features())
+    expected_TO = np.where(new_O, new.apply(features()), old.apply(features()))
+    np.testing.assert_allclose(found_TO, expected_TO, rtol=0, atol=5e-4)
+
+
 def test_all_or_nothing_is_one_of_the_two_heads_itself() -> None:
     old, new = make_region_head(Camera.MOUTH), other_head()
     assert compose(old, new, np.zeros(MOUTH, bool)) is old

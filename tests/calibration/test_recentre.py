@@ -12,6 +12,7 @@ from model_export.contract import (
     EU_INDEX,
     EYE_MOVEMENTS,
     FEATURE_COUNT,
+    LAST_COUNT,
     MOUTH_EUS,
     Camera,
     Head,
@@ -178,16 +179,16 @@ def test_a_margin_that_cannot_be_is_refused() -> None:
 
 
 def test_what_rest_tells_moves_the_head_before_anything_is_judged() -> None:
-    shift_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
-    shift_FO[:, JAW] = -0.15 / FEATURE_COUNT  # a rest whose features are all 1 above the mean reads .15 less
-    zero_F, seen = np.zeros(FEATURE_COUNT, np.float32), rest()
-    resting = Resting(zero_F, np.zeros((FEATURE_COUNT, 15), np.float32), zero_F, shift_FO, 8)
+    shift_FO = np.zeros((LAST_COUNT, 33), np.float32)
+    shift_FO[:, JAW] = -0.15 / LAST_COUNT  # a rest whose features are all 1 above the mean reads .15 less
+    zero_F, seen = np.zeros(LAST_COUNT, np.float32), rest()
+    resting = Resting(zero_F, np.zeros((LAST_COUNT, 15), np.float32), zero_F, shift_FO, 8)
     seen.features[Camera.MOUTH][:] = 1.0
     universal = replace(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), head_version=0, parent=None)
     found = recentre_judged(universal, seen, resting=resting)
     assert found.head.mouth.bias_O[JAW] == pytest.approx(0.01, abs=1e-6)
     assert found.report["eus"]["jawOpen"] == {"before": 0.16, "after": 0.01, "source": "rested"}
     assert found.report["eus"]["mouthSmileLeft"] == {"before": 0.2, "after": 0.0, "source": "recentred"}
-    np.testing.assert_array_equal(found.head.rest[Camera.MOUTH], np.ones(FEATURE_COUNT, np.float32))
+    np.testing.assert_array_equal(found.head.rest[Camera.MOUTH], np.ones(LAST_COUNT, np.float32))
     again = recentre_judged(found.head, seen, resting=resting)
     assert not again.better, "the same rest again moves nothing more"

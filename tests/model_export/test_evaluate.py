@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
-from model_export.contract import EU_NAMES, FEATURE_COUNT, Bundle, Resting, read_bundle
+from model_export.contract import EU_NAMES, LAST_COUNT, Bundle, Resting, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import estimate
@@ -89,13 +89,13 @@ def test_estimates_mirror_the_right_eye(bundle: Bundle, disc_data: Path) -> None
 def test_a_rest_seen_before_moves_the_answers_of_its_fitting(bundle: Bundle, disc_data: Path) -> None:
     without = evaluate_wearers([bundle], disc_data, 64)["summary"]
     assert without["rested_mean_r"] is None
-    nothing_F, eye_FO = np.zeros(FEATURE_COUNT, np.float32), np.zeros((FEATURE_COUNT, 15), np.float32)
-    mouth_FO = np.zeros((FEATURE_COUNT, 33), np.float32)
+    nothing_F, eye_FO = np.zeros(LAST_COUNT, np.float32), np.zeros((LAST_COUNT, 15), np.float32)
+    mouth_FO = np.zeros((LAST_COUNT, 33), np.float32)
     untold = Resting(nothing_F, eye_FO, nothing_F, mouth_FO, 1)
     same = evaluate_wearers([replace(bundle, resting=untold)], disc_data, 64)["summary"]
     assert same["rested_mean_r"] == same["mean_r"]
     assert same["rested_gaze_deg"] == same["gaze_median_deg"]
-    eye_FO[:, 12:14] = 40 / FEATURE_COUNT  # degrees for a feature of 1
+    eye_FO[:, 12:14] = 40 / LAST_COUNT  # degrees for a feature of 1
     moved = replace(untold, eye_mean_F=nothing_F - 1, eye_shift_FO=eye_FO)
     wrong = evaluate_wearers([replace(bundle, resting=moved)], disc_data, 64)["summary"]
     assert wrong["rested_gaze_deg"] > same["gaze_median_deg"] + 10

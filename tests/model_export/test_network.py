@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.contract import FEATURE_COUNT
+from model_export.contract import FEATURE_COUNT, LAST_COUNT
 from model_export.network import (
     EYE_BACKBONE,
     MOUTH_BACKBONE,
@@ -18,7 +18,7 @@ from model_export.network import (
     folded,
 )
 
-TINY = BackboneConfig(stem=4, middle=4, middle_blocks=1, top=8, top_blocks=1, flat=2)
+TINY = BackboneConfig(stem=4, middle=4, middle_blocks=1, top=8, top_blocks=1)
 
 
 def picture(seed: int = 0) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_numpy_head_agrees_with_torch_head(outputs: int) -> None:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(0, 0.1)
-        features_BF = torch.rand(7, FEATURE_COUNT)
+        features_BF = torch.rand(7, LAST_COUNT)
         expected = head(features_BF).numpy()
     np.testing.assert_allclose(head.to_region_head().apply(features_BF.numpy()), expected, atol=1e-5, rtol=1e-5)
 
@@ -80,7 +80,7 @@ def test_gaze_comes_out_in_degrees() -> None:
     with torch.no_grad():
         head.weight_FO.zero_()
         head.bias_O.fill_(1.0)
-    out_BO = head(torch.zeros(1, FEATURE_COUNT))
+    out_BO = head(torch.zeros(1, LAST_COUNT))
     assert out_BO[0].tolist() == [1.0] * 12 + [10.0, 10.0, 1.0]
 
 
@@ -117,6 +117,26 @@ def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> N
         mixed_BO, *_ = network(eyes_BHW, eyes_BHW)
     assert mixed_BO.dtype == torch.float32
     assert 0 < (mixed_BO - full_BO).abs().max() < 0.05 * full_BO.abs().max()
+
+
+def test_features_are_the_last_layers_and_the_map_that_it_reads() -> None:
+    torch.manual_seed(5)
+    backbone = Backbone(TINY).eval()
+    pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        features_BF = backbone(pixels_BHW)
+        standardised_BCHW = backbone.standardise(pixels_BHW)
+        map_BM = backbone.blocks(standardised_BCHW).flatten(1)
+        again_BF = torch.relu(backbone.norm(backbone.linear(map_BM)))
+    assert features_BF.shape == (3, FEATURE_COUNT)
+    torch.testing.assert_close(features_BF[:, LAST_COUNT:], map_BM)
+    torch.testing.assert_close(features_BF[:, :LAST_COUNT], again_BF)
+    torch.testing.assert_close(backbone.last(standardised_BCHW), again_BF)
+
+
+def test_a_map_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="`flat` should be 16. Found 4"):
+        BackboneConfig(flat=4)
 
 
 def test_flops_are_those_of_the_layers() -> None:

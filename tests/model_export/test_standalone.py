@@ -76,8 +76,11 @@ def same(found: dict[str, NDArray[np.float32]], expected: dict[str, NDArray[np.f
 
 
 def a_head(bundle: Bundle, widths: tuple[int, int, int], seed: int = 5) -> Head:
-    """A wearer's head: each region its own, adapters of these widths."""
-    regions = [make_region_head(camera, seed + camera, adapter) for camera, adapter in zip(Camera, widths, strict=True)]
+    """A wearer's head: each region its own, adapters of these widths; the right eye and the mouth read the map."""
+    regions = [
+        make_region_head(camera, seed + camera, adapter, reads_map=camera is not Camera.LEFT_EYE)
+        for camera, adapter in zip(Camera, widths, strict=True)
+    ]
     return Head(regions[0], regions[1], regions[2], bundle.backbone_digest, head_version=3, parent=2)
 
 

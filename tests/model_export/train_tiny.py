@@ -7,7 +7,7 @@ from pathlib import Path
 from model_export.network import BackboneConfig
 from model_export.train import TrainConfig, train
 
-TINY = BackboneConfig(stem=8, middle=8, middle_blocks=0, top=16, top_blocks=0, flat=4)
+TINY = BackboneConfig(stem=8, middle=8, middle_blocks=0, top=16, top_blocks=0)
 
 
 def tiny_config(

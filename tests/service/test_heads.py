@@ -6,26 +6,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_export.contract import EU_NAMES, Camera, Head, HeadError, RegionHead
+from model_export.contract import EU_NAMES, FEATURE_COUNT, Camera, Head, HeadError, RegionHead
 from service.heads import FoldedHead, Heads
 from service.signals import EUS_S, GAZE_S, SIGNAL_COUNT, SIGNALS
-from tests.bundles import make_head
+from tests.bundles import make_head, make_region_head
 
 
 def features(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    return np.random.default_rng(seed).standard_normal((3, 256)).astype(np.float32)
+    return np.random.default_rng(seed).standard_normal((3, FEATURE_COUNT)).astype(np.float32)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_folded_head_gives_what_the_contract_says(seed: int) -> None:
-    head = make_head(seed)
+@pytest.mark.parametrize("reads_map", [False, True])
+def test_the_folded_head_gives_what_the_contract_says(seed: int, reads_map: bool) -> None:
+    left, right, mouth = (make_region_head(camera, seed, reads_map=reads_map) for camera in Camera)
+    head = Head(left, right, mouth, "")
     features_CF = features(seed)
     signals_S = np.full(SIGNAL_COUNT, np.nan, np.float32)
     folded = FoldedHead(head)
     confidences = [folded.apply(camera, features_CF[camera], signals_S) for camera in Camera]
     left_O, right_O, mouth_O = (head[camera].apply(features_CF[camera : camera + 1])[0] for camera in Camera)
     expected_E = np.concatenate([left_O[:12], right_O[:12], mouth_O[:32]]).clip(0, 1)
-    np.testing.assert_allclose(signals_S[EUS_S], expected_E, atol=1e-5)
+    np.testing.assert_allclose(signals_S[EUS_S], expected_E, atol=2e-5)
     # towards the temple is towards the wearer's left for the left eye, and away from it for the right
     np.testing.assert_allclose(signals_S[GAZE_S], [left_O[12], left_O[13], -right_O[12], right_O[13]], atol=1e-4)
     logits = [float(out_O[-1]) for out_O in (left_O, right_O, mouth_O)]
@@ -61,7 +63,7 @@ def test_extreme_numbers_stay_in_range() -> None:
     head = make_head(0)
     signals_S = np.zeros(SIGNAL_COUNT, np.float32)
     for sign in (-1, 1):
-        huge_F = np.full(256, sign * 1e6, np.float32)
+        huge_F = np.full(FEATURE_COUNT, sign * 1e6, np.float32)
         for camera in Camera:
             assert 0 <= FoldedHead(head).apply(camera, huge_F, signals_S) <= 1
         assert 0 <= signals_S[EUS_S].min() <= signals_S[EUS_S].max() <= 1

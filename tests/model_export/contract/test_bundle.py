@@ -67,7 +67,7 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     ("key", "value"),
     [
         ("format", "zip"),
-        ("version", 4),
+        ("version", 3),
         ("eu_set", 2),
         ("feature_count", 128),
         ("eu_names", ["jawOpen"]),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from safetensors.numpy import save
 
 from model_export.contract import Camera, Head, HeadError, RegionHead, read_head, write_head
 from model_export.contract.head import OUTPUT_COUNT
-from model_export.contract.safetensors_header import pack_metadata
+from model_export.contract.safetensors_header import pack_metadata, read_metadata
 
 
 def region(camera: Camera, seed: int = 0, adapter: int = 4) -> RegionHead:
@@ -39,6 +40,31 @@ def test_outputs_are_the_adapter_then_one_linear_layer_by_hand() -> None:
     assert out.tolist() == [[148.5]]
 
 
+def test_a_head_that_reads_the_map_adds_its_columns_by_hand() -> None:
+    empty = np.zeros((256, 0), np.float32)
+    last_FO, map_MO = np.zeros((256, 2), np.float32), np.zeros((1024, 2), np.float32)
+    last_FO[3, 0], map_MO[0, 0], map_MO[1023, 1] = 2, 10, 100
+    region = RegionHead(empty, empty[0], empty.T.copy(), last_FO, np.array([0.5, 0.25], np.float32), map_MO)
+    features = np.zeros((1, 1280), np.float32)
+    features[0, [3, 256, 1279]] = 1, 2, 3  # of the last layer; the map's first and last
+    assert region.apply(features).tolist() == [[0.5 + 2 + 20, 0.25 + 300]]
+    with pytest.raises(HeadError, match=r"`map_MO` should be float32 \[1024, 2\]"):
+        replace(region, map_MO=map_MO[:-1])
+
+
+def test_what_is_read_of_the_map_survives_the_file_and_only_then_it_is_of_version_3() -> None:
+    before = head()
+    map_MO = np.random.default_rng(4).normal(0, 1, (1024, 33)).astype(np.float32)
+    reading = replace(before, mouth=replace(before.mouth, map_MO=map_MO))
+    data = write_head(reading)
+    after = read_head(data)
+    assert after.mouth.map_MO is not None
+    np.testing.assert_array_equal(after.mouth.map_MO, map_MO)
+    assert after.left_eye.map_MO is None
+    versions = [read_metadata(one, HeadError)["version"] for one in (data, write_head(before))]
+    assert versions == [3, 1]
+
+
 def test_a_head_survives_its_file() -> None:
     before = head()
     after = read_head(write_head(before))
@@ -65,7 +91,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         RegionHead(good.down_FA, good.down_bias_A, good.up_AF, good.weight_FO, good.bias_O * np.float32(np.nan))
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 3), ("eu_set", 9)])
+@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 4), ("eu_set", 9)])
 def test_an_unknown_format_version_or_eu_set_is_refused_by_name(key: str, value: object) -> None:
     tensors = {"x": np.zeros(1, np.float32)}
     metadata = {"format": "mien-head", "version": 1, "eu_set": 1} | {key: value}

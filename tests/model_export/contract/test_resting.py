@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model_export.contract import (
-    FEATURE_COUNT,
+    LAST_COUNT,
     BundleError,
     Camera,
     ContractError,
@@ -28,10 +28,8 @@ def normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return RNG.normal(0, 0.1, shape).astype(np.float32)
 
 
-RESTING = Resting(
-    normal(FEATURE_COUNT), normal(FEATURE_COUNT, 15), normal(FEATURE_COUNT), normal(FEATURE_COUNT, 33), 40
-)
-REST = {Camera.LEFT_EYE: normal(FEATURE_COUNT), Camera.MOUTH: normal(FEATURE_COUNT)}
+RESTING = Resting(normal(LAST_COUNT), normal(LAST_COUNT, 15), normal(LAST_COUNT), normal(LAST_COUNT, 33), 40)
+REST = {Camera.LEFT_EYE: normal(LAST_COUNT), Camera.MOUTH: normal(LAST_COUNT)}
 
 
 def test_offsets_move_by_how_far_the_rest_is_off_the_mean() -> None:
@@ -75,7 +73,7 @@ def test_a_head_remembers_its_rest_in_its_file() -> None:
         np.testing.assert_array_equal(found.rest[camera], rest_F)
     assert not read_head(write_head(make_head(backbone_digest="a" * 64))).rest
     with pytest.raises(HeadError, match="`rest` of mouth should be 256 finite float32"):
-        replace(head, rest={Camera.MOUTH: np.full(FEATURE_COUNT, np.nan, np.float32)})
+        replace(head, rest={Camera.MOUTH: np.full(LAST_COUNT, np.nan, np.float32)})
 
 
 def test_it_survives_its_file_in_half_precision() -> None:
@@ -104,7 +102,6 @@ def test_a_bundle_carries_it_and_a_damaged_one_is_named(tmp_path_factory: pytest
     write_bundle(folder, **parts, resting=RESTING)
     found = read_bundle(folder)
     assert found.resting is not None
-    assert found.anchors is None
     assert found.backbone_digest == without.backbone_digest
     path = folder / "resting.safetensors"
     data = bytearray(path.read_bytes())

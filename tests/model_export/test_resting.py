@@ -1,4 +1,4 @@
-"""Anchors of a bundle: what they are means of, and that the bundle stays what it was."""
+"""What rest tells: what it is learnt from, and that the bundle stays what it was."""
 
 import shutil
 from pathlib import Path
@@ -7,21 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from model_export.anchors import Fittings, anchors_of, resting_of, solve
-from model_export.commands import anchors as command
-from model_export.contract import FEATURE_COUNT, Camera, read_bundle
-from model_export.data import list_shards, open_shard
-from model_export.onnx_features import onnx_features
-
-
-def test_the_last_column_is_the_mean_features_of_the_wearers_held_out(disc_bundle: Path, disc_data: Path) -> None:
-    bundle = read_bundle(disc_bundle)
-    found = anchors_of(bundle, disc_data, 1)
-    held_out = set(bundle.training["data"]["held_out_wearers"])
-    (entry,) = [entry for entry in list_shards(disc_data) if entry.wearer in held_out][:1]
-    mouth_BF = onnx_features(bundle.mouth_onnx, open_shard(entry).mouth_THW, 8)
-    np.testing.assert_allclose(found[Camera.MOUTH][:-1, -1], mouth_BF.mean(0), atol=1e-4)
-    assert found.frames == entry.frames
+from model_export.commands import resting as command
+from model_export.contract import LAST_COUNT, read_bundle
+from model_export.resting import Fittings, resting_of, solve
 
 
 def test_what_rest_tells_is_of_every_fitting(disc_bundle: Path, disc_data: Path) -> None:
@@ -34,7 +22,7 @@ def test_what_rest_tells_is_of_every_fitting(disc_bundle: Path, disc_data: Path)
 @pytest.mark.parametrize(("told", "noise"), [(True, 0.05), (False, 0.05)])
 def test_only_what_predicts_wearers_left_out_is_learnt(told: bool, noise: float) -> None:
     rng = np.random.default_rng(2)
-    rest_NF = rng.normal(1, 1, (600, FEATURE_COUNT))
+    rest_NF = rng.normal(1, 1, (600, LAST_COUNT))
     off_NO = rng.normal(0, noise, (600, 33))
     if told:
         off_NO += 0.1 * rest_NF[:, :1] + 0.03  # what all faces share is not told by a rest
@@ -45,14 +33,13 @@ def test_only_what_predicts_wearers_left_out_is_learnt(told: bool, noise: float)
     assert share < 0.6 if told else 0.97 < share < 1.03
 
 
-def test_the_command_adds_anchors_and_changes_nothing_else(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:
+def test_the_command_adds_it_and_changes_nothing_else(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(disc_bundle, folder)
     before = read_bundle(folder)
-    result = CliRunner().invoke(command, ["--bundle", str(folder), "--data", str(disc_data), "--wearers", "2"])
+    result = CliRunner().invoke(command, ["--bundle", str(folder), "--data", str(disc_data)])
     assert result.exit_code == 0, result.output
     after = read_bundle(folder)
-    assert after.anchors is not None
     assert after.resting is not None
     others = dict(after.training).pop("others")
     assert (others["wearers"], others["rest_fittings"]) == (5, 5)

@@ -1,6 +1,6 @@
-"""What a bundle tells a calibration of other wearers: anchors, and what a face at rest tells; from rendered wearers' features.
+"""What a face at rest tells, learnt from rendered wearers that a bundle's network was not trained on.
 
-Axes: B crop, F feature, G features and a constant 1, N fitting, O head output.
+Axes: T frame, F feature, N fitting, O head output; F of rests and of what they tell counts the last layer's alone.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from model_export.batches import MOUTH_MIRROR, eye_labels
 from model_export.contract import (
     EYE_MOVEMENTS,
-    FEATURE_COUNT,
-    Anchors,
+    LAST_COUNT,
     Bundle,
     Resting,
     read_bundle,
     write_bundle,
 )
-from model_export.contract.anchors import moment_of
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.onnx_features import onnx_features
@@ -30,26 +28,6 @@ _BATCH: Final = 8
 _FOLDS: Final = 5
 _STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Of the ridge, shares of the mean square of a rest's features summed over fittings."""
-
-
-def anchors_of(bundle: Bundle, data: Path, wearers: int) -> Anchors:
-    """Anchors over wearers of `data`, those held out of the training before others: about 0.1 s of CPU each.
-
-    Held-out wearers look as the next wearer will; those that a network was trained on spread their features more.
-    """
-    entries = list_shards(data)
-    held_out = set((bundle.training.get("data") or {}).get("held_out_wearers", ()))
-    chosen = sorted(entries, key=lambda entry: entry.wearer not in held_out)[:wearers]
-    if not chosen:
-        raise DataError(f"Anchors need a wearer or more. Found none in {data}.")
-    eyes, mouths = [], []
-    for entry in chosen:
-        shard = open_shard(entry)
-        eyes.append(onnx_features(bundle.eye_onnx, shard.left_eye_THW, _BATCH))
-        eyes.append(onnx_features(bundle.eye_onnx, shard.right_eye_THW[:, :, ::-1], _BATCH))
-        mouths.append(onnx_features(bundle.mouth_onnx, shard.mouth_THW, _BATCH))
-    frames = sum(len(rows) for rows in mouths)
-    return Anchors(moment_of(np.concatenate(eyes)), moment_of(np.concatenate(mouths)), frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +73,7 @@ def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) ->
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = values_TE - out_TO[:, :count]
             off_TO[:, count : count + 2] = (gaze_T2 - out_TO[:, count : count + 2]) * (values_TE[:, :1] < 0.5)
-            rests.append(onnx_features(bundle.eye_onnx, rest_FHW, _BATCH))
+            rests.append(onnx_features(bundle.eye_onnx, rest_FHW, _BATCH)[:, :LAST_COUNT])
             offs.append(_means(off_TO, shard.fitting_T[chosen]))
             wearers.append(np.full(len(rests[-1]), number))
     return Fittings(*map(np.concatenate, (rests, offs, wearers)))
@@ -114,7 +92,7 @@ def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) 
             out_TO = head.apply(onnx_features(bundle.mouth_onnx, shard.mouth_THW[chosen][:, :, ::step], _BATCH))
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = (values_TE[:, MOUTH_MIRROR] if mirrored else values_TE) - out_TO[:, :count]
-            rests.append(onnx_features(bundle.mouth_onnx, shard.rest_mouth_FHW[:, :, ::step], _BATCH))
+            rests.append(onnx_features(bundle.mouth_onnx, shard.rest_mouth_FHW[:, :, ::step], _BATCH)[:, :LAST_COUNT])
             offs.append(_means(off_TO, shard.fitting_T[chosen]))
             wearers.append(np.full(len(rests[-1]), number))
     return Fittings(*map(np.concatenate, (rests, offs, wearers)))
@@ -149,21 +127,20 @@ def _ridges(fittings: Fittings, chosen_N: NDArray[np.bool_]) -> tuple[NDArray[np
     mean_F = rest_NF.mean(axis=0)
     x_NF = rest_NF - mean_F
     gram_FF = x_NF.T @ x_NF
-    size_FF = max(float(np.trace(gram_FF)) / FEATURE_COUNT, 1e-9) * np.eye(FEATURE_COUNT)
+    size_FF = max(float(np.trace(gram_FF)) / LAST_COUNT, 1e-9) * np.eye(LAST_COUNT)
     # an offset that all faces share is the head's own affair: only what differs between faces is learnt
     product_FO = x_NF.T @ (off_NO - off_NO.mean(axis=0))
     shifts = [np.asarray(np.linalg.solve(gram_FF + strength * size_FF, product_FO)) for strength in _STRENGTHS]
     return mean_F, [*shifts, np.zeros_like(product_FO)]
 
 
-def add_anchors(folder: Path, data: Path, wearers: int) -> Bundle:
-    """Puts anchors and what rest tells into the bundle in `folder`, in place of any, and into its record what they are from."""
+def add_resting(folder: Path, data: Path) -> Bundle:
+    """Puts what rest tells into the bundle in `folder`, in place of any, and into its record what it is from."""
     bundle, entries = read_bundle(folder), list_shards(data)
-    anchors, resting = anchors_of(bundle, data, wearers), resting_of(bundle, data)
+    resting = resting_of(bundle, data)
     others = {
         "data_sha256": data_digest(entries),
         "wearers": len({entry.wearer for entry in entries}),
-        "anchor_frame_sets": anchors.frames,
         "rest_fittings": resting.fittings,
     }
     return write_bundle(
@@ -174,6 +151,5 @@ def add_anchors(folder: Path, data: Path, wearers: int) -> Bundle:
         head=bundle.head,
         golden=bundle.golden,
         training={**bundle.training, "others": others},
-        anchors=anchors,
         resting=resting,
     )
