@@ -21,7 +21,7 @@ from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, m
 from calibration.observed import Observed
 from calibration.rested import rest_features
 from calibration.targets import targets_from
-from model_export.contract import Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
+from model_export.contract import LAST_COUNT, Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
 
 REPORT_FORMAT: Final = "mien-calibration-report"
 REPORT_VERSION: Final = 2
@@ -92,6 +92,7 @@ def calibrate(
         return Calibration(current, report, better=False)
     head = replace(
         begun,
+        reference={**current.reference, **{camera: rest_F[LAST_COUNT:] for camera, rest_F in rest.items()}},
         left_eye=outcomes[Camera.LEFT_EYE].region,
         right_eye=outcomes[Camera.RIGHT_EYE].region,
         mouth=outcomes[Camera.MOUTH].region,

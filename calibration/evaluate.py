@@ -10,10 +10,10 @@ Methods, all on the same takes, judged on free_after.take against its truth:
     movement        targets of the movement metric; our fit, pull and gate                                 (d, ours)
     truth           true values of the same frames; our fit, pull and gate                                 (e, the ceiling)
     rested again    rested on two seconds of rest after the headset was put on again, no other cue
-    movement again  ours, rested on these two seconds
+    movement again  ours, after these two seconds: crops follow the slip, offsets what rest tells
     truth again     true values, the same
     slipped         ours, the headset slipped by 6 px and 3 degrees; each wearer's in a direction of its own
-    slipped again   ours, rested on two seconds of rest after that
+    slipped again   ours, after two seconds of rest after that
 
 Axes: T frame, E expression unit, W wearer.
 """
@@ -33,17 +33,18 @@ from calibration.features import TakeFeatures, answers_of, features_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
+from calibration.realign import moved_back, realigned
 from calibration.recentre import recentre
 from calibration.rested import rest_features
-from calibration.slipped import slipped
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
-from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Take, read_take, rested
+from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Camera, Head, Slip, Take, read_take, rested
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
-EVALUATION_VERSION: Final = 2
-"""1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again."""
+EVALUATION_VERSION: Final = 3
+"""1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again. 3: both against movement
+again in `slip`; after a rest, crops follow the slip."""
 METHODS: Final = (
     *("universal", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
     *("rested again", "movement again", "truth again", "slipped", "slipped again"),
@@ -123,10 +124,8 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     )
     rest = [take for take in seen if take.cue == "rest"]
     rest_after = read_take((folder / REST_AFTER_FILE).read_bytes())
-    again = rest_features([features_of(rest_after, bundle)])
     slip = slip_of(folder.name)
-    seen_slipped = features_of(slipped(after, *slip), bundle)
-    slipped_rest = rest_features([features_of(slipped(rest_after, *slip), bundle)])
+    slipped, slipped_rest = (moved_back(take, dict.fromkeys(Camera, slip.inverse())) for take in (after, rest_after))
     before_TE = answers_of(universal, seen_after).values_TE
     values = (
         before_TE,
@@ -134,12 +133,9 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
         answers_of(rested(universal, rest_features(rest), bundle.resting), seen_after).values_TE,
         min_max([answers_of(universal, take).values_TE for take in seen], before_TE),
         *(answers_of(outcome.head, seen_after).values_TE for outcome in (peers, best, ours, ceiling)),
-        *(
-            answers_of(rested(head, again, bundle.resting), seen_after).values_TE
-            for head in (universal, ours.head, ceiling.head)
-        ),
-        answers_of(ours.head, seen_slipped).values_TE,
-        answers_of(rested(ours.head, slipped_rest, bundle.resting), seen_slipped).values_TE,
+        *(_again(head, bundle, rest_after, after) for head in (universal, ours.head, ceiling.head)),
+        answers_of(ours.head, features_of(slipped, bundle)).values_TE,
+        _again(ours.head, bundle, slipped_rest, slipped),
     )
     found = [np.stack([measure(values_TE, truth_TE) for values_TE in values]) for measure in (rmse, pearson, icc31)]
     targets_r, targets_rmse = targets_quality(movement.accepted, takes)
@@ -149,11 +145,19 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     )
 
 
-def slip_of(name: str) -> tuple[float, float, float]:
-    """Right and down, px, and degrees of this wearer's slip: SLIP_PX long, SLIP_DEG to a side, directions drawn from the name."""
+def slip_of(name: str) -> Slip:
+    """A wearer's slip: SLIP_PX long, SLIP_DEG to a side, directions drawn from the name."""
     drawn = zlib.crc32(name.encode())
     angle = 2 * np.pi * (drawn % 360) / 360
-    return SLIP_PX * float(np.cos(angle)), SLIP_PX * float(np.sin(angle)), SLIP_DEG if drawn // 360 % 2 else -SLIP_DEG
+    turn_deg = SLIP_DEG if drawn // 360 % 2 else -SLIP_DEG
+    return Slip(SLIP_PX * float(np.cos(angle)), SLIP_PX * float(np.sin(angle)), turn_deg)
+
+
+def _again(head: Head, bundle: Bundle, rest: Take, after: Take) -> NDArray[np.float32]:
+    """Values of a head in `after`, moved by what this rest says: crops follow the slip, offsets what rest tells."""
+    aligned = realigned(head, rest, bundle)
+    moved = rested(aligned.head, rest_features([aligned.seen]), bundle.resting)
+    return answers_of(moved, features_of(moved_back(after, moved.slip), bundle)).values_TE
 
 
 def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:
@@ -233,9 +237,14 @@ def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
 
 
 def _slip_summary(mean_M: NDArray[np.float64]) -> dict[str, float | None]:
-    """What a slip costs ours, and what of that is left after a rest, as shares of ours without it; below 0 where it is better."""
-    ours, slipped_, again = (float(mean_M[METHODS.index(name)]) for name in ("movement", "slipped", "slipped again"))
-    return {"cost": _number(slipped_ / ours - 1), "left_after_rest": _number(again / ours - 1)}
+    """What a slip costs ours, and what of that is left after a rest, as shares of ours without it; below 0 where it is better.
+
+    Cost is against ours put on again and worn on, what is left against ours after a rest without that slip.
+    """
+    ours, again, slipped, slipped_again = (
+        float(mean_M[METHODS.index(name)]) for name in ("movement", "movement again", "slipped", "slipped again")
+    )
+    return {"cost": _number(slipped / ours - 1), "left_after_rest": _number(slipped_again / again - 1)}
 
 
 def table(sets: Mapping[str, Mapping[str, Any]]) -> str:

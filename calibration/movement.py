@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import CalibrationError
 from model_export.contract.frames import CROP_SIZE_PX, Camera
+from model_export.contract.slip import Slip
 
 CELLS: Final = 16
 """Cells across a crop, 8 px each."""
@@ -61,22 +62,6 @@ class MeterLimits:
     """Slip from one frame to the next; the headset is being moved."""
     disagreement_px: float = 8.0
     """Median of |forward + backward| over textured cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slip:
-    """The 4-degree similarity by which the whole picture moved from the neutral image."""
-
-    right_px: float
-    down_px: float
-    turn_deg: float
-    """Clockwise as seen in the picture."""
-    scale: float
-
-    @property
-    def length_px(self) -> float:
-        """How far the centre moved."""
-        return float(np.hypot(self.right_px, self.down_px))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Re-centring: a head's offsets moved so that a resting face reads as rest; nothing is trained.
+"""Re-centring: a head's crops cut where the face is now, and its offsets moved so that it reads as rest; nothing is trained.
 
 Axes: T frame set, F feature, O head output.
 
@@ -8,8 +8,9 @@ so that the resting face reads 0. The median leaves out the blinks of a few seco
 it is: pupils, and the confidence. Used after a calibration's rest cue, when a headset was put on again, and as the baseline "rest
 offset only" that every fit has to beat.
 
-Before that, where the bundle knows what a face at rest tells (model_export.contract.resting), the head is moved by it: that was
-learnt from free movement of other wearers, and nothing of it is for the rest itself to judge.
+Before that, where the bundle knows what a face at rest tells (model_export.contract.resting), crops follow the slip that it shows
+(calibration.realign) and the head is moved by what it tells: that was learnt from free movement of other wearers, and nothing of
+it is for the rest itself to judge.
 
 A shift moves every movement along with the rest, and weak heads answer a mean at rest: moving all outputs made free movement
 worse (docs/experiments.md). So `recentre_judged` moves only those that a held-out half of the rest asks for: the shift of either
@@ -25,14 +26,16 @@ from numpy.typing import NDArray
 
 from calibration.features import GAZE_OUTPUTS, TakeFeatures
 from calibration.gate import OUTPUT_NAMES
+from calibration.realign import Realigned, realigned
 from calibration.rested import LEAST_FRAMES, rest_features
-from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Camera, Head, RegionHead, Resting, rested
+from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, RegionHead, Resting, Take, rested
 from model_export.contract.head import OUTPUT_COUNT
 
 _NO_REST: Final = ("pupilDilate",)
 RECENTRE_FORMAT: Final = "mien-recentring-report"
-RECENTRE_VERSION: Final = 1
-"""1: origin, rest_frames of each camera, eus (before, after, source), summary (outputs_judged, outputs_moved)."""
+RECENTRE_VERSION: Final = 2
+"""1: origin, rest_frames of each camera, eus (before, after, source), summary (outputs_judged, outputs_moved). 2: slip of each
+camera whose place at rest the head knows (right_px, down_px, turn_deg, followed)."""
 ORIGIN: Final = "recentred"
 """Where a re-centred head, and each output that half of the rest asked to move, comes from; others are "rested" or "old", as in a
 calibration's report."""
@@ -81,6 +84,29 @@ class Recentred:
     """JSON values; the same stands in a new head's `report`."""
     better: bool
     """Whether `head` is a new one."""
+
+
+def recentre_take(head: Head, rest: Take, bundle: Bundle, config: RecentreConfig | None = None) -> Recentred:
+    """The same from a rest take, whose crops were cut as the head wants them: crops follow the slip that it shows first."""
+    aligned = realigned(head, rest, bundle)
+    found = recentre_judged(aligned.head, aligned.seen, config, bundle.resting)
+    report = {**found.report, "slip": _slip_report(aligned)}
+    if not found.better and not aligned.followed:
+        return Recentred(head, report, better=False)
+    new = replace(found.head, head_version=head.head_version + 1, parent=head.head_version, report=report)
+    return Recentred(new, report, better=True)
+
+
+def _slip_report(aligned: Realigned) -> dict[str, Any]:
+    return {
+        camera.label: {
+            "right_px": round(slip.right_px, 1),
+            "down_px": round(slip.down_px, 1),
+            "turn_deg": round(slip.turn_deg, 1),
+            "followed": camera in aligned.followed,
+        }
+        for camera, slip in aligned.slips.items()
+    }
 
 
 def recentre_judged(

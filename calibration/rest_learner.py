@@ -5,8 +5,7 @@ from pathlib import Path
 
 import cv2
 
-from calibration.features import features_of
-from calibration.recentre import recentre_judged
+from calibration.recentre import recentre_take
 from calibration.targets import targets_of
 from calibration.worker_process import Learnt
 from model_export.contract import Head, HeadError, Take, read_bundle
@@ -26,12 +25,12 @@ class RestLearner:
         return str(refused[0]) if refused else None
 
     def fit(self, takes: Mapping[str, Take], current: Head | None) -> Learnt:
-        """The head in use with the offsets that the rest tells and that held-out frames of it ask for; a tenth of a second."""
+        """The head in use, its crops where the face is now, with the offsets that the rest tells and held-out frames ask for."""
         head = current or self._bundle.head
         if head.backbone_digest != self._bundle.backbone_digest:
             raise HeadError(
                 f"The wearer's head should be fitted for backbones {self._bundle.backbone_digest[:12]}. "
                 f"Found {head.backbone_digest[:12]}. Calibrate again with the bundle in use."
             )
-        found = recentre_judged(head, features_of(takes["rest"], self._bundle), resting=self._bundle.resting)
+        found = recentre_take(head, takes["rest"], self._bundle)
         return Learnt(found.head, found.better, found.report)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.features import TakeFeatures
-from model_export.contract import LAST_COUNT, Camera
+from model_export.contract import Camera
 
 LEAST_FRAMES: Final = 10
 """A camera that saw fewer frames of rest tells nothing: a median of less may be a blink."""
 
 
 def rest_features(takes: Sequence[TakeFeatures]) -> dict[Camera, NDArray[np.float32]]:
-    """The last layer's features [256] of the face at rest for each camera that saw it: medians over the rest takes of `takes`."""
+    """Features [1280] of the face at rest for each camera that saw it: medians over the rest takes of `takes`."""
     found: dict[Camera, NDArray[np.float32]] = {}
     for camera in Camera:
         rows = [take.features[camera] for take in takes if take.cue == "rest" and camera in take.features]
@@ -26,5 +26,5 @@ def rest_features(takes: Sequence[TakeFeatures]) -> dict[Camera, NDArray[np.floa
         rest_TF = np.concatenate(rows)
         rest_TF = rest_TF[np.isfinite(rest_TF).all(axis=1)]
         if len(rest_TF) >= LEAST_FRAMES:
-            found[camera] = np.median(rest_TF[:, :LAST_COUNT], axis=0).astype(np.float32)
+            found[camera] = np.median(rest_TF, axis=0).astype(np.float32)
     return found

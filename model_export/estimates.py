@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import EYE_MOVEMENTS, LAST_COUNT, Bundle, Camera, Head, rested
+from model_export.contract import EYE_MOVEMENTS, Bundle, Camera, Head, rested
 from model_export.onnx_features import onnx_features
 
 _EYES = len(EYE_MOVEMENTS)
@@ -53,13 +53,9 @@ def estimate(
 def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_FHW: NDArray[np.uint8]) -> list[Head]:
     """The universal head moved by what each of F pictures of a face at rest tells."""
     rests = zip(
-        _last(bundle.eye_onnx, rest_eyes_2FHW[0]),
-        _last(bundle.eye_onnx, rest_eyes_2FHW[1, :, :, ::-1]),
-        _last(bundle.mouth_onnx, rest_mouth_FHW),
+        onnx_features(bundle.eye_onnx, rest_eyes_2FHW[0], _BATCH),
+        onnx_features(bundle.eye_onnx, rest_eyes_2FHW[1, :, :, ::-1], _BATCH),
+        onnx_features(bundle.mouth_onnx, rest_mouth_FHW, _BATCH),
         strict=True,
     )
     return [rested(bundle.head, dict(zip(Camera, rest, strict=True)), bundle.resting) for rest in rests]
-
-
-def _last(model: bytes, crops_FHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return onnx_features(model, crops_FHW, _BATCH)[:, :LAST_COUNT]

@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract.frames import Camera
+from model_export.contract.slip import NO_SLIP, Slip
 from model_export.contract.take import Encoding
 from model_export.runtime import Eyes, Runtime
 from service.decode import decode_image
@@ -161,11 +162,11 @@ class Engine:
         frames = face.newer(message.frames)
         pictures = [decode_image(frame) for frame in frames]
         decoded_ns = _now() if any(frame.encoding is Encoding.JPEG for frame in frames) else started_ns
-        cameras = self._fill_crops(setup, frames, pictures)
+        head = self.heads.folded(setup.wearer)
+        cameras = self._fill_crops(setup, head.head.slip, frames, pictures)
         warped_ns = _now()
         self._run_backbones(cameras)
         inferred_ns = _now()
-        head = self.heads.folded(setup.wearer)
         face.apply(head, frames, runtime)
         headed_ns = _now()
         face.smooth(frames)
@@ -185,13 +186,17 @@ class Engine:
         return Reply(values, connection.drops, lag_ms, stages)
 
     def _fill_crops(
-        self, setup: "_Setup", frames: list[EncodedFrame], pictures: list[NDArray[np.uint8]]
+        self,
+        setup: "_Setup",
+        slips: Mapping[Camera, Slip],
+        frames: list[EncodedFrame],
+        pictures: list[NDArray[np.uint8]],
     ) -> set[Camera]:
         runtime, cameras = self._runtime, set()
         for frame, pixels_HW in zip(frames, pictures, strict=True):
             camera = frame.camera
             crop_HW = runtime.mouth_crop_BHW[0] if camera is Camera.MOUTH else runtime.eye_crops_BHW[camera]
-            setup.plan(camera, frame.width, frame.height).cut(pixels_HW, crop_HW)
+            setup.plan(camera, frame.width, frame.height, slips.get(camera, NO_SLIP)).cut(pixels_HW, crop_HW)
             cameras.add(camera)
         return cameras
 
@@ -292,11 +297,11 @@ class _Setup:
         self.rig = rig
         self._plans: dict[Camera, CropPlan] = {}
 
-    def plan(self, camera: Camera, width: int, height: int) -> CropPlan:
-        """The crop for images of this size; computed anew only when a camera's size changes."""
+    def plan(self, camera: Camera, width: int, height: int, slip: Slip) -> CropPlan:
+        """The crop for images of this size; computed anew only when a camera's size or the head's slip changes."""
         plan = self._plans.get(camera)
-        if plan is None or plan.width != width or plan.height != height:
-            plan = self._plans[camera] = plan_crop(self.rig.get(camera), camera, width, height)
+        if plan is None or plan.width != width or plan.height != height or plan.slip != slip:
+            plan = self._plans[camera] = plan_crop(self.rig.get(camera), camera, width, height, slip)
         return plan
 
 

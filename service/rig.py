@@ -9,6 +9,9 @@ scaled to 128 x 128. With crop coordinates (u, v) from the crop's centre, s = si
 
     x = center_x + s (m u cos r - v sin r)
     y = center_y + s (m u sin r + v cos r)
+
+A wearer's head may say that the face has slipped in that crop (model_export.contract.slip); then (u, v) is first brought to where
+the face is now.
 """
 
 from collections.abc import Mapping
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract.frames import CROP_SIZE_PX, Camera
+from model_export.contract.slip import NO_SLIP, Slip
 from service.errors import ErrorCode, WireError
 from service.wire_messages import CameraPlacement
 
@@ -53,6 +57,8 @@ class CropPlan:
     """True where the image is the crop, up to mirroring: it is copied, not warped."""
     mirrors: bool
     """Whether a copy mirrors."""
+    slip: Slip = NO_SLIP
+    """The slip that is taken out."""
 
     def cut(self, pixels_HW: NDArray[np.uint8], crop_HW: NDArray[np.uint8]) -> None:
         """Fills the crop, uint8 [128, 128], in place: 1 us for a copy, 15 us for a warp, more where it is reduced first."""
@@ -68,7 +74,9 @@ class CropPlan:
             cv2.warpAffine(pixels_HW, self.matrix_23, _SIZE, dst=crop_HW, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
 
 
-def plan_crop(placement: CameraPlacement | None, camera: Camera, width: int, height: int) -> CropPlan:
+def plan_crop(
+    placement: CameraPlacement | None, camera: Camera, width: int, height: int, slip: Slip = NO_SLIP
+) -> CropPlan:
     """The plan for images of this size; raises WireError (code field) for a crop whose centre is not in the image."""
     placement = placement or _DEFAULT
     check_placement(camera, placement)
@@ -82,7 +90,9 @@ def plan_crop(placement: CameraPlacement | None, camera: Camera, width: int, hei
     mirrors = placement.mirrored != (camera is Camera.RIGHT_EYE)
     scale, angle, sign = side / CROP_SIZE_PX, radians(placement.rotation_deg), -1.0 if mirrors else 1.0
     linear_22 = scale * np.array([[sign * cos(angle), -sin(angle)], [sign * sin(angle), cos(angle)]])
-    center_2 = np.array([center_x, center_y])
+    seen = slip.mirrored() if camera is Camera.RIGHT_EYE else slip
+    center_2 = np.array([center_x, center_y]) + linear_22 @ (seen.right_px, seen.down_px)
+    linear_22 = linear_22 @ seen.matrix_23()[:, :2]
     reduction = max(1, int(scale))
     # The reduced image has whole blocks only, so its ratio differs a little from `reduction` for odd sizes.
     ratio_2 = np.array([max(1, width // reduction) / width, max(1, height // reduction) / height])
@@ -92,7 +102,7 @@ def plan_crop(placement: CameraPlacement | None, camera: Camera, width: int, hei
     matrix_23 = np.column_stack([linear_22, center_2 - 0.5 - linear_22 @ middle_2])
     exact_23 = np.array([[sign, 0.0, CROP_SIZE_PX - 1 if mirrors else 0.0], [0.0, 1.0, 0.0]])
     copies = (width, height) == _SIZE and bool(np.allclose(matrix_23, exact_23, rtol=0, atol=1e-9))
-    return CropPlan(width, height, reduction, matrix_23, copies, mirrors)
+    return CropPlan(width, height, reduction, matrix_23, copies, mirrors, slip)
 
 
 def check_placement(camera: Camera, placement: CameraPlacement) -> None:

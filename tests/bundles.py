@@ -24,6 +24,7 @@ from model_export.contract import (
     Golden,
     Head,
     RegionHead,
+    Resting,
     write_bundle,
 )
 from model_export.contract.head import OUTPUT_COUNT
@@ -93,6 +94,16 @@ def make_head(seed: int = 0, *, backbone_digest: str = "", head_version: int = 0
     eye = make_region_head(Camera.LEFT_EYE, seed)
     mouth = make_region_head(Camera.MOUTH, seed)
     return Head(eye, eye, mouth, backbone_digest, head_version, parent=None if head_version == 0 else head_version - 1)
+
+
+def make_resting(**changes: Any) -> Resting:
+    """What a face at rest tells: nothing but what is given."""
+    zeros: dict[str, Any] = {}
+    for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
+        zeros[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
+        zeros[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
+        zeros[f"{part}_slip_M3"] = np.zeros((MAP_COUNT, 3), np.float32)
+    return Resting(**{**zeros, "fittings": 8, **changes})
 
 
 def make_crops(count: int, seed: int = 0) -> NDArray[np.uint8]:

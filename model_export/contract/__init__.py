@@ -16,6 +16,7 @@ from model_export.contract.expression_units import (
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
 from model_export.contract.head import FEATURE_COUNT, LAST_COUNT, MAP_COUNT, Head, RegionHead, read_head, write_head
 from model_export.contract.resting import Resting, rested
+from model_export.contract.slip import NO_SLIP, Slip
 from model_export.contract.take import Take, read_take, write_take
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 
@@ -34,6 +35,7 @@ __all__ = [
     "LEFT_EYE_EUS",
     "MAP_COUNT",
     "MOUTH_EUS",
+    "NO_SLIP",
     "RIGHT_EYE_EUS",
     "Bundle",
     "BundleError",
@@ -50,6 +52,7 @@ __all__ = [
     "RegionHead",
     "RegionState",
     "Resting",
+    "Slip",
     "Take",
     "TakeError",
     "Validity",

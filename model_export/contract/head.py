@@ -16,11 +16,12 @@ Head file versions (safetensors, metadata "format": "mien-head")
     1   tensors "<region>.<part>"; metadata format, version, eu_set, backbone_digest, head_version, parent, report.
     2   also "<region>.rest_F" of the cameras whose face at rest the offsets are for (contract.resting). Heads that know none are
         written as version 1.
-    3   also "<region>.map_MO" of the regions that read the map. Heads that read none are written as version 2 or 1.
+    3   also "<region>.map_MO" of the regions that read the map, "<region>.reference_M" and "<region>.slip" float32 [4] of the
+        cameras whose slip is known (model_export.contract.slip). Heads without any are written as version 2 or 1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -31,8 +32,9 @@ from safetensors.numpy import save as save_safetensors
 
 from model_export.contract.errors import HeadError
 from model_export.contract.expression_units import EU_SET_VERSION, EYE_MOVEMENTS, MOUTH_EUS
-from model_export.contract.frames import Camera
+from model_export.contract.frames import CROP_SIZE_PX, Camera
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
+from model_export.contract.slip import Slip
 
 HEAD_FORMAT: Final = "mien-head"
 HEAD_VERSION: Final = 3
@@ -108,12 +110,23 @@ class Head:
     rest: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
     """The last layer's features [256] of the face at rest that a camera's offsets are for; none where they are for all faces."""
 
+    reference: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
+    """The map [1024] of the face at rest as it sat in a camera's crop when the head was fitted: what a slip is measured from."""
+    slip: Mapping[Camera, Slip] = field(default_factory=dict)
+    """How far the face has moved from there since: a camera's crops are cut so that it is in its place again."""
+
     def __post_init__(self) -> None:
-        for camera, rest_F in self.rest.items():
-            if rest_F.shape != (LAST_COUNT,) or rest_F.dtype != np.float32 or not np.isfinite(rest_F).all():
+        for name, count in (("rest", LAST_COUNT), ("reference", MAP_COUNT)):
+            for camera, array in getattr(self, name).items():
+                if array.shape != (count,) or array.dtype != np.float32 or not np.isfinite(array).all():
+                    raise HeadError(
+                        f"`{name}` of {camera.label} should be {count} finite float32. "
+                        f"Found {array.dtype} {list(array.shape)}, or NaN."
+                    )
+        for camera, slip in self.slip.items():
+            if not (np.isfinite(astuple(slip)).all() and slip.length_px < CROP_SIZE_PX and 0.5 < slip.scale < 2):
                 raise HeadError(
-                    f"`rest` of {camera.label} should be {LAST_COUNT} finite float32. "
-                    f"Found {rest_F.dtype} {list(rest_F.shape)}, or NaN."
+                    f"`slip` of {camera.label} should be of a face that is still in the crop. Found {slip}."
                 )
         for camera in Camera:
             found, expected = self[camera].bias_O.size, OUTPUT_COUNT[camera]
@@ -126,6 +139,8 @@ class Head:
 
 _REST: Final = "rest_F"
 _MAP: Final = "map_MO"
+_REFERENCE: Final = "reference_M"
+_SLIP: Final = "slip"
 _PARTS: Final = tuple(part.name for part in fields(RegionHead) if part.name != _MAP)
 
 
@@ -139,9 +154,11 @@ def write_head(head: Head) -> bytes:
     tensors |= {f"{camera.label}.{_REST}": np.ascontiguousarray(rest_F) for camera, rest_F in head.rest.items()}
     maps = {camera: map_MO for camera in Camera if (map_MO := head[camera].map_MO) is not None}
     tensors |= {f"{camera.label}.{_MAP}": np.ascontiguousarray(map_MO) for camera, map_MO in maps.items()}
+    tensors |= {f"{camera.label}.{_REFERENCE}": np.ascontiguousarray(map_M) for camera, map_M in head.reference.items()}
+    tensors |= {f"{camera.label}.{_SLIP}": np.array(astuple(slip), np.float32) for camera, slip in head.slip.items()}
     metadata = {
         "format": HEAD_FORMAT,
-        "version": HEAD_VERSION if maps else 2 if head.rest else 1,
+        "version": HEAD_VERSION if maps or head.reference or head.slip else 2 if head.rest else 1,
         "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
         "head_version": head.head_version,
@@ -180,9 +197,9 @@ def read_head(data: bytes) -> Head:
             head_version=int(metadata["head_version"]),
             parent=None if parent is None else int(parent),
             report=dict(metadata["report"]),
-            rest={
-                camera: tensors[f"{camera.label}.{_REST}"] for camera in Camera if f"{camera.label}.{_REST}" in tensors
-            },
+            rest=_of_cameras(tensors, _REST),
+            reference=_of_cameras(tensors, _REFERENCE),
+            slip={camera: Slip(*map(float, slip)) for camera, slip in _of_cameras(tensors, _SLIP).items()},
         )
     except KeyError as missing:
         raise HeadError(
@@ -192,3 +209,7 @@ def read_head(data: bytes) -> Head:
         raise
     except (SafetensorError, ValueError, TypeError) as error:
         raise HeadError(f"A head should be a whole safetensors file. Found one that cannot be read: {error}.") from None
+
+
+def _of_cameras(tensors: Mapping[str, NDArray[np.float32]], part: str) -> dict[Camera, NDArray[np.float32]]:
+    return {camera: tensors[f"{camera.label}.{part}"] for camera in Camera if f"{camera.label}.{part}" in tensors}

@@ -12,9 +12,15 @@ A prediction, not the answers at rest themselves: those are mostly noise of a we
 movement worse (docs/experiments.md). Neutral-image conditioning, as a rest image for a second input would be, without a second
 input: it costs nothing per frame.
 
+And the same face at rest tells how a headset slipped that was put on again, or during use: the map m below the last layer shows
+where things are, and its difference from the map of the rest that a head was fitted in gives px and degrees, linearly again:
+
+    (right_px, down_px, turn_deg) = (m - reference) . slip_M3
+
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
+    2   also eye_slip_M3, mouth_slip_M3 float16 [1024, 3].
 """
 
 from dataclasses import dataclass, fields, replace
@@ -28,12 +34,13 @@ from safetensors.numpy import save as save_safetensors
 
 from model_export.contract.errors import ContractError
 from model_export.contract.frames import Camera
-from model_export.contract.head import LAST_COUNT, OUTPUT_COUNT, Head
+from model_export.contract.head import LAST_COUNT, MAP_COUNT, OUTPUT_COUNT, Head
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
+from model_export.contract.slip import Slip
 
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class Resting:
     """What to add to each output for a feature that is off that mean by 1."""
     mouth_mean_F: NDArray[np.float32]
     mouth_shift_FO: NDArray[np.float32]
+    eye_slip_M3: NDArray[np.float32]
+    """Px to the right, px down and degrees clockwise for a feature of the map that is off the reference by 1."""
+    mouth_slip_M3: NDArray[np.float32]
     fittings: int
     """Fittings that it was learnt from."""
 
@@ -54,6 +64,7 @@ class Resting:
             for name, shape in (
                 (f"{part}_mean_F", (LAST_COUNT,)),
                 (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
+                (f"{part}_slip_M3", (MAP_COUNT, 3)),
             ):
                 array: NDArray[np.float32] = getattr(self, name)
                 if array.shape != shape or array.dtype != np.float32:
@@ -73,15 +84,23 @@ class Resting:
         known_F = mean_F if before_F is None else before_F
         return np.asarray((rest_F - known_F) @ shift_FO, np.float32)
 
+    def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
+        """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px and 1.5 degrees."""
+        slip_M3 = self.mouth_slip_M3 if camera is Camera.MOUTH else self.eye_slip_M3
+        slip = Slip(*map(float, (map_M - reference_M) @ slip_M3))
+        return slip.mirrored() if camera is Camera.RIGHT_EYE else slip
+
 
 def rested(head: Head, rest: dict[Camera, NDArray[np.float32]], resting: Resting | None) -> Head:
-    """The head moved to these features of a face at rest, one row [256] for each camera that saw it; others stay.
+    """The head moved to these features of a face at rest, one row [1280] for each camera that saw it; others stay.
 
     What the head was moved to before is taken back, so that a headset can be put on again and again. A wearer's head that does
     not know the rest it was fitted in stays: its fit has made up for that rest already. Without `resting` the head is returned as
     it is. Version, parent and report stay.
     """
-    rest = {camera: rest_F for camera, rest_F in rest.items() if head.head_version == 0 or camera in head.rest}
+    rest = {
+        camera: rest_F[:LAST_COUNT] for camera, rest_F in rest.items() if head.head_version == 0 or camera in head.rest
+    }
     if resting is None or not rest:
         return head
     regions = [head[camera] for camera in Camera]
@@ -98,6 +117,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_mean_F": np.ascontiguousarray(resting.mouth_mean_F),
         "eye_shift_FO": resting.eye_shift_FO.astype(np.float16),
         "mouth_shift_FO": resting.mouth_shift_FO.astype(np.float16),
+        "eye_slip_M3": resting.eye_slip_M3.astype(np.float16),
+        "mouth_slip_M3": resting.mouth_slip_M3.astype(np.float16),
     }
     return save_safetensors(
         tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})

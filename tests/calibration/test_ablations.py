@@ -27,7 +27,6 @@ from model_export.contract import (
     LAST_COUNT,
     Bundle,
     Camera,
-    Resting,
     Take,
     cue_by_name,
     read_bundle,
@@ -36,7 +35,7 @@ from model_export.contract import (
     write_take,
 )
 from service.command import main
-from tests.bundles import make_bundle
+from tests.bundles import make_bundle, make_resting
 from tests.calibration.moving_pictures import Person, calibration
 
 JAW = EU_INDEX["jawOpen"]
@@ -50,7 +49,6 @@ def knowing_bundle(folder: Path) -> Bundle:
     bundle = make_bundle(folder)
     random = np.random.default_rng(5)
     eye_FO, mouth_FO = (random.normal(0, 1e-3, (LAST_COUNT, outputs)).astype(np.float32) for outputs in (15, 33))
-    nothing_F = np.zeros(LAST_COUNT, np.float32)
     return write_bundle(
         folder,
         name=bundle.name,
@@ -59,7 +57,7 @@ def knowing_bundle(folder: Path) -> Bundle:
         head=bundle.head,
         golden=bundle.golden,
         training=bundle.training,
-        resting=Resting(nothing_F, eye_FO, nothing_F, mouth_FO, 8),
+        resting=make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO),
     )
 
 
@@ -367,7 +365,7 @@ def test_the_command_repeats_what_was_found_writes_it_and_ends_with_one_line_of_
 
 def test_without_the_option_methods_are_compared_as_before(wearers: Path, tmp_path: Path) -> None:
     report = run(wearers, tmp_path, "calibration")
-    assert (report["format"], report["version"]) == ("mien-calibration-evaluation", 2)
+    assert (report["format"], report["version"]) == ("mien-calibration-evaluation", 3)
     assert tuple(report["sets"]["near"]["methods"]) == METHODS
 
 

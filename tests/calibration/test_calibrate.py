@@ -10,7 +10,8 @@ from calibration.calibrate import CalibrateConfig, Calibration, calibrate
 from calibration.features import answers_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
-from model_export.contract import EU_INDEX, LAST_COUNT, MOUTH_EUS, Camera, HeadError, Resting, read_head, write_head
+from model_export.contract import EU_INDEX, LAST_COUNT, MOUTH_EUS, Camera, HeadError, read_head, write_head
+from tests.bundles import make_resting
 from tests.calibration.synthetic_wearer import (
     calibration_takes,
     cue_take,
@@ -75,8 +76,7 @@ def test_the_rest_take_moves_what_no_cue_asks_for() -> None:
     forward = MOUTH_EUS.index("jawForward")
     shift_FO = np.zeros((LAST_COUNT, 33), np.float32)
     shift_FO[:, forward] = 0.07 / LAST_COUNT
-    zero_F = np.zeros(LAST_COUNT, np.float32)
-    resting = Resting(zero_F, np.zeros((LAST_COUNT, 15), np.float32), rest_F.astype(np.float32) - 1, shift_FO, 8)
+    resting = make_resting(mouth_mean_F=rest_F.astype(np.float32) - 1, mouth_shift_FO=shift_FO)
     found = calibrate(takes, HEAD, config=QUICK, resting=resting)
     assert found.report["eus"]["jawForward"]["source"] == "rested"
     assert found.report["eus"]["jawOpen"]["source"] == "fitted"

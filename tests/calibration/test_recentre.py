@@ -16,11 +16,10 @@ from model_export.contract import (
     MOUTH_EUS,
     Camera,
     Head,
-    Resting,
     read_head,
     write_head,
 )
-from tests.bundles import make_head
+from tests.bundles import make_head, make_resting
 from tests.calibration.synthetic_wearer import FRAME_NS, same_heads
 
 
@@ -181,8 +180,8 @@ def test_a_margin_that_cannot_be_is_refused() -> None:
 def test_what_rest_tells_moves_the_head_before_anything_is_judged() -> None:
     shift_FO = np.zeros((LAST_COUNT, 33), np.float32)
     shift_FO[:, JAW] = -0.15 / LAST_COUNT  # a rest whose features are all 1 above the mean reads .15 less
-    zero_F, seen = np.zeros(LAST_COUNT, np.float32), rest()
-    resting = Resting(zero_F, np.zeros((LAST_COUNT, 15), np.float32), zero_F, shift_FO, 8)
+    seen = rest()
+    resting = make_resting(mouth_shift_FO=shift_FO)
     seen.features[Camera.MOUTH][:] = 1.0
     universal = replace(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), head_version=0, parent=None)
     found = recentre_judged(universal, seen, resting=resting)

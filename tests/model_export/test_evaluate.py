@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
-from model_export.contract import EU_NAMES, LAST_COUNT, Bundle, Resting, read_bundle
+from model_export.contract import EU_NAMES, LAST_COUNT, Bundle, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import estimate
 from model_export.evaluate import CAVEAT, evaluate_wearers, gaze_error_deg, merged, unseen_shards
 from model_export.report import markdown
+from tests.bundles import make_resting
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_rest_seen_before_moves_the_answers_of_its_fitting(bundle: Bundle, dis
     assert without["rested_mean_r"] is None
     nothing_F, eye_FO = np.zeros(LAST_COUNT, np.float32), np.zeros((LAST_COUNT, 15), np.float32)
     mouth_FO = np.zeros((LAST_COUNT, 33), np.float32)
-    untold = Resting(nothing_F, eye_FO, nothing_F, mouth_FO, 1)
+    untold = make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO)
     same = evaluate_wearers([replace(bundle, resting=untold)], disc_data, 64)["summary"]
     assert same["rested_mean_r"] == same["mean_r"]
     assert same["rested_gaze_deg"] == same["gaze_median_deg"]

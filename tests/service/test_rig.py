@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model_export.contract import Camera
+from model_export.contract import Camera, Slip
+from model_export.seen_through import seen_through
 from service.errors import ErrorCode, WireError
 from service.rig import check_placement, plan_crop
 from service.wire import CameraPlacement
@@ -42,6 +43,27 @@ def test_the_right_eye_is_mirrored_once_and_through_a_mirror_not_at_all() -> Non
     through_mirror = CameraPlacement(mirrored=True)
     np.testing.assert_array_equal(crop(IMAGE_HW, through_mirror, Camera.RIGHT_EYE), IMAGE_HW)
     np.testing.assert_array_equal(crop(IMAGE_HW, through_mirror, Camera.MOUTH), IMAGE_HW[:, ::-1])
+
+
+@pytest.mark.parametrize("camera", list(Camera))
+@pytest.mark.parametrize(
+    "placement",
+    [None, CameraPlacement(center_px=(70, 60), side_px=100, rotation_deg=20), CameraPlacement(mirrored=True)],
+)
+def test_a_slip_is_taken_out_of_the_crop_as_takes_hold_it(camera: Camera, placement: CameraPlacement | None) -> None:
+    slip = Slip(5.0, -3.0, 8.0)
+    blurred_HW = cv2.GaussianBlur(smooth_image(150, 150, seed=5).astype(np.float32), (0, 0), 5)
+    image_HW = np.asarray(255 * (blurred_HW - blurred_HW.min()) / np.ptp(blurred_HW), np.uint8)
+    whole_HW, found_HW = np.zeros((128, 128), np.uint8), np.zeros((128, 128), np.uint8)
+    plan_crop(placement, camera, 150, 150).cut(image_HW, whole_HW)
+    plan = plan_crop(placement, camera, 150, 150, slip)
+    plan.cut(image_HW, found_HW)
+    assert plan.slip == slip
+    if camera is Camera.RIGHT_EYE:
+        whole_HW, found_HW = whole_HW[:, ::-1], found_HW[:, ::-1]
+    expected_HW = seen_through(slip, np.ascontiguousarray(whole_HW))
+    assert close(found_HW[20:-20, 20:-20], expected_HW[20:-20, 20:-20], by=6)
+    assert not close(found_HW, whole_HW, by=40)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -1,0 +1,58 @@
+"""Slip: how a headset that was put on again, or moved, shows the same face elsewhere in a camera's crop.
+
+Crop coordinates: px of 128 to the right and down from the crop's centre, upright and not mirrored, as takes hold crops. With the
+turn R, clockwise as seen, what was at q before is after the slip at
+
+    p = scale R q + (right_px, down_px)
+
+and is brought back by reading the pixel at p for every q: a similarity, which a slip across the face is; a headset that tips
+shows another view of the face besides.
+"""
+
+from dataclasses import dataclass, replace
+from math import atan2, cos, degrees, hypot, radians, sin
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """One camera's slip."""
+
+    right_px: float
+    down_px: float
+    turn_deg: float
+    """Clockwise as seen in the picture."""
+    scale: float = 1.0
+
+    @property
+    def length_px(self) -> float:
+        """How far the centre moved."""
+        return hypot(self.right_px, self.down_px)
+
+    def matrix_23(self) -> NDArray[np.float64]:
+        """float64 [2, 3]: from q to p."""
+        a, b = self.scale * cos(radians(self.turn_deg)), self.scale * sin(radians(self.turn_deg))
+        return np.array([[a, -b, self.right_px], [b, a, self.down_px]])
+
+    def then(self, other: "Slip") -> "Slip":
+        """Both, `other` found in crops that this one was taken out of: q to this one's place of other's place of q."""
+        linear_22, offset_2 = self.matrix_23()[:, :2], self.matrix_23()[:, 2]
+        right, down = linear_22 @ np.array([other.right_px, other.down_px]) + offset_2
+        turn = radians(self.turn_deg + other.turn_deg)
+        return Slip(float(right), float(down), degrees(atan2(sin(turn), cos(turn))), self.scale * other.scale)
+
+    def inverse(self) -> "Slip":
+        """The slip that takes this one back."""
+        turned = Slip(0.0, 0.0, -self.turn_deg, 1 / self.scale)
+        right, down = turned.matrix_23()[:, :2] @ np.array([-self.right_px, -self.down_px])
+        return replace(turned, right_px=float(right), down_px=float(down))
+
+    def mirrored(self) -> "Slip":
+        """The same in a crop that is mirrored left to right, as a right eye's is for its backbone."""
+        return replace(self, right_px=-self.right_px, turn_deg=-self.turn_deg)
+
+
+NO_SLIP: Final = Slip(0.0, 0.0, 0.0)
