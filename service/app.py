@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     bundle = read_bundle(settings.bundle)
     runtime = Runtime(bundle, provider=settings.provider, threads=settings.threads)
     heads = Heads(bundle.head)
-    engine = Engine(runtime, heads)
+    engine = Engine(runtime, heads, resting=bundle.resting)
     wearers = Wearers(None if settings.profiles is None else Profiles(settings.profiles), heads)
     metrics = Metrics(bundle.name, bundle.digest, lambda: runtime.provider, lambda: engine.drops)
     streams = Streams(engine, wearers, settings, metrics, bundle)

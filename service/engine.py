@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract.frames import Camera
+from model_export.contract.resting import Resting
 from model_export.contract.slip import NO_SLIP, Slip
 from model_export.contract.take import Encoding
 from model_export.runtime import Eyes, Runtime
@@ -59,8 +60,12 @@ class EngineConfig:
 class Engine:
     """One inference thread over one runtime. `connect` and what it gives may be used from any thread."""
 
-    def __init__(self, runtime: Runtime, heads: Heads, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, heads: Heads, config: EngineConfig | None = None, resting: Resting | None = None
+    ) -> None:
+        """`resting`: what the bundle knows of faces at rest; without it no slip is told."""
         self._runtime = runtime
+        self._resting = resting
         self.heads = heads
         self._config = config or EngineConfig()
         self._ready: deque[Connection] = deque()
@@ -112,13 +117,16 @@ class Engine:
         setup = _Setup(wearer, _checked(rig or _RIG))
         with self._lock:
             self._opened += 1
-            connection = Connection(self, self._opened, setup, Face(self._config.filters, wearer), on_answer)
+            connection = Connection(self, self._opened, setup, self._new_face(wearer), on_answer)
             self._connections[connection.number] = connection
         return connection
 
     def head_version(self, wearer: str) -> int:
         """Version of the head that answers for a wearer now."""
         return self.heads.current(wearer).head_version
+
+    def _new_face(self, wearer: str) -> Face:
+        return Face(self._config.filters, wearer, self._resting)
 
     def _forget(self, connection: "Connection") -> None:
         with self._lock:
@@ -241,6 +249,11 @@ class Connection:
         """Version of the head that answers now."""
         return self._engine.head_version(self._setup.wearer)
 
+    @property
+    def slips(self) -> Mapping[Camera, Slip]:
+        """How far the headset seems to have slipped since the head was fitted, where that is known."""
+        return self._face.slip_watch.slips
+
     def offer(self, message: FrameMessage, received_ns: int) -> None:
         """Puts a frame set into the slot, in place of one that still waits; `received_ns` is time.perf_counter_ns()."""
         with self._lock:
@@ -274,7 +287,7 @@ class Connection:
 
     def _face_of(self, wearer: str) -> Face:
         if self._face.wearer != wearer:
-            self._face = Face(self._engine._config.filters, wearer)
+            self._face = self._engine._new_face(wearer)
         return self._face
 
     def _deliver(self, message: FrameMessage, answer: Reply | WireError) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract.frames import Camera
+from model_export.contract.resting import Resting
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 from model_export.runtime import Runtime
 from service.errors import ErrorCode, WireError
@@ -19,6 +20,7 @@ from service.heads import FoldedHead
 from service.regions import LIVE, RegionClock, Seen
 from service.rig import Rig
 from service.signals import EUS_S, GAZE_S, REGION_SIGNALS, SIGNAL_COUNT
+from service.slip_watch import SlipWatch
 from service.wire_messages import EncodedFrame, FrameMessage
 
 _NONE: Final = (0.0, 0.0, 0.0)
@@ -27,8 +29,9 @@ _NONE: Final = (0.0, 0.0, 0.0)
 class Face:
     """The state of one headset on the live path; only the inference thread touches it, and it never grows."""
 
-    def __init__(self, config: FilterConfig, wearer: str) -> None:
+    def __init__(self, config: FilterConfig, wearer: str, resting: Resting | None = None) -> None:
         self.wearer = wearer
+        self.slip_watch = SlipWatch(resting)
         self._config = config
         self._reset_gap_ns = round(config.reset_gap_s * 1e9)
         self._raw_S: NDArray[np.float32] = np.zeros(SIGNAL_COUNT, np.float32)
@@ -47,6 +50,7 @@ class Face:
             features_BF = runtime.mouth_features_BF if camera is Camera.MOUTH else runtime.eye_features_BF
             features_F = features_BF[0] if camera is not Camera.RIGHT_EYE else features_BF[1]
             self._confidences[camera] = head.apply(camera, features_F, self._raw_S)
+            self.slip_watch.look(camera, frame.t_ns, head.head, features_F, self._raw_S)
         if not isfinite(float(np.dot(self._raw_S, self._raw_S))):
             self._raw_S[:] = self._filter.value_S  # a NaN must not stay in the filter for ever
             raise WireError(ErrorCode.INTERNAL, "The head should give finite numbers.", "others", "Fit the head again.")

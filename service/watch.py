@@ -20,7 +20,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -36,6 +36,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
+from model_export.contract.frames import Camera
+from model_export.contract.slip import Slip
 from model_export.contract.take import Encoding
 from service.access import refuse
 from service.calibration_log import CalibrationLog, Told
@@ -81,6 +83,10 @@ class WatchedConnection(Protocol):
         """Frame sets that a newer one replaced."""
 
     @property
+    def slips(self) -> Mapping[Camera, Slip]:
+        """How far it seems to have slipped."""
+
+    @property
     def answered(self) -> tuple[FrameMessage, Reply] | None:
         """The newest answered frame set."""
 
@@ -108,6 +114,10 @@ def encode_watch(number: int, frames: FrameMessage, reply: Reply) -> bytes:
             *(jpeg for _, _, _, jpeg in pictures),
         )
     )
+
+
+def _rounded(slip: Slip) -> dict[str, float]:
+    return {name: round(getattr(slip, name), 1) for name in ("right_px", "down_px", "turn_deg")}
 
 
 def _as_jpeg(frame: EncodedFrame) -> tuple[int, int, bytes | memoryview]:
@@ -190,6 +200,7 @@ class Observations:
             "drops": connection.drops,
             "latency_ms": {"p50": p50_ms, "p99": p99_ms},
             "head_version": None if newest is None else newest.values.head_version,
+            "slip": {camera.label: _rounded(slip) for camera, slip in connection.slips.items()},
         }
 
 

@@ -6,6 +6,7 @@ import { decodeAnswer } from "./message.js";
 
 const PROTOCOL = "mien.watch.v1";
 const RETRY_MS = [500, 1000, 2000, 4000];
+const SLIPPED_PX = 5; // lively faces, which hardly rest, are read as 2 to 4 px
 
 const cameras = new Cameras();
 const gaze = new Gaze();
@@ -107,7 +108,19 @@ function onStatus({ connections, watching: number }) {
   byId("p99").textContent = digits(headset.latency_ms.p99, 2);
   byId("rate").textContent = digits(headset.rate_hz, 0);
   byId("wearer").textContent = headset.wearer;
+  drawSlip(headset.slip);
   byId("head").textContent = headset.head_version === 0 ? "universal" : headset.head_version === null ? "–" : `version ${headset.head_version}`;
+}
+
+/** How far the headset seems to have slipped since the head was fitted: the camera that says most. */
+function drawSlip(slip) {
+  const sizes = Object.entries(slip).map(([camera, one]) => [camera, Math.hypot(one.right_px, one.down_px), one.turn_deg]);
+  byId("slip-row").hidden = sizes.length === 0;
+  if (sizes.length === 0) return;
+  const most = Math.max(...sizes.map(([, px]) => px));
+  byId("slip").textContent = `${most.toFixed(0)} px`;
+  byId("slip").dataset.level = most < SLIPPED_PX ? "good" : "warn";
+  byId("slip").title = `${sizes.map(([camera, px, turn]) => `${camera} ${px.toFixed(1)} px, ${turn.toFixed(1)}°`).join("; ")}, from frames at rest. Calibrate, Headset put on again brings it back.`;
 }
 
 function fillChooser(connections) {

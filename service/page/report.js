@@ -35,6 +35,14 @@ function row(name, one, worst) {
   return made;
 }
 
+function slipped(slip) {
+  const known = Object.values(slip);
+  const most = Math.max(...known.map((one) => Math.hypot(one.right_px, one.down_px)));
+  if (!known.length) return "";
+  const where = known.some(({ followed }) => followed) ? "the crops follow it" : "the crops stay";
+  return `The headset has slipped by ${most.toFixed(1)} px at the most, ${where}. `;
+}
+
 /** Fills the report from its event. */
 export function drawReport({ head_version: version, failure, report }) {
   const units = Object.entries(report.eus ?? {}).filter(([, one]) => one?.before !== null && one?.after !== null);
@@ -47,7 +55,7 @@ export function drawReport({ head_version: version, failure, report }) {
   const said = recentred
     ? `In the held-out halves of your rest, ${better} of ${units.length} outputs came nearer to rest; they are moved, ${others || "the others stay"}.`
     : `On repetitions that were held out, ${better} of ${units.length} outputs became better; they take the new head, ${others || "the others keep the old one"}.`;
-  const judged = units.length ? said : "No output could be judged.";
+  const judged = `${slipped(report.slip ?? {})}${units.length ? said : "No output could be judged."}`;
   byId("report-text").textContent = failure === null ? `${judged}${version === null ? " The head in use stays." : ""}` : `${failure} The head in use stays.`;
   const worstOf = (some) => Math.max(1e-6, ...some.flatMap(([, one]) => [one.before, one.after]));
   const worst = [worstOf(units.filter(([name]) => !isGaze(name))), worstOf(units.filter(([name]) => isGaze(name)))];

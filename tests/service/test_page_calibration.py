@@ -93,6 +93,7 @@ class ToldPage:
         bundle = {"name": "test", "digest": "ab" * 32}
         self._send({"type": "hello", "protocol": 1, "eu_set": 1, "eu_names": EU_NAMES, "bundle": bundle, "rate_hz": 30})
         headset = {"id": 1, "wearer": self._wearer, "active": True, "rate_hz": 30.0, "drops": 0, "head_version": 2}
+        headset["slip"] = {"mouth": {"right_px": -3.0, "down_px": 4.0, "turn_deg": 0.0}}
         latency = {"p50": 1.0, "p99": 2.0}
         self._send({"type": "status", "watching": 1, "connections": [{**headset, "latency_ms": latency}]})
 
@@ -215,6 +216,8 @@ def test_one_button_re_centres_a_headset_that_was_put_on_again(
     granted = {"connection": 1, "wearer": "ada"}
     page.route("**/v1/calibration/1/recentre*", lambda route: route.fulfill(json=granted))
     told = ToldPage(page, service.http_url)
+    expect(page.locator("#slip")).to_have_text("5 px")
+    expect(page.locator("#slip")).to_have_attribute("data-level", "warn")
     expect(page.locator("#profile")).to_have_value("ada")
     expect(page.locator("#start")).to_be_disabled()
     with page.expect_request("**/v1/calibration/1/recentre*") as asked:
@@ -229,8 +232,10 @@ def test_one_button_re_centres_a_headset_that_was_put_on_again(
         "jawOpen": {"before": 0.2, "after": 0.01, "source": "recentred"},
         "mouthPucker": {"before": 0.01, "after": 0.01, "source": "old"},
     }
-    told.tell("report", head_version=2, failure=None, report={"origin": "recentred", "eus": units})
+    slip = {"mouth": {"right_px": -3.0, "down_px": 4.0, "turn_deg": 0.5, "followed": True}}
+    told.tell("report", head_version=2, failure=None, report={"origin": "recentred", "eus": units, "slip": slip})
     told.tell("ended", outcome="closed")
+    expect(page.locator("#report-text")).to_contain_text("slipped by 5.0 px at the most, the crops follow it")
     expect(page.locator("#report-text")).to_contain_text("1 of 2 outputs came nearer to rest")
     expect(page.locator('.report-row[data-unit="jawOpen"]')).to_have_attribute("data-better", "true")
     expect(page.locator("#cues button")).to_have_count(0)

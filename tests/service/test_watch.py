@@ -1,13 +1,14 @@
 """What a watcher is sent, decided without a socket: messages, rates, latencies, which headset is shown."""
 
 import struct
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 import pytest
 
-from model_export.contract import Camera
+from model_export.contract import Camera, Slip
 from model_export.contract.take import Encoding
 from service.watch import (
     HISTORY_S,
@@ -29,6 +30,7 @@ class RecordedConnection:
     wearer: str = "default"
     drops: int = 0
     answered: tuple[FrameMessage, Reply] | None = None
+    slips: Mapping[Camera, Slip] = field(default_factory=dict)
 
     def answer(self, sequence: int, service_us: int = 1000, drops: int = 0) -> None:
         reply = a_reply(sequence)
@@ -142,6 +144,15 @@ def test_the_newest_active_headset_is_followed() -> None:
     assert observations.newest_active(3.0) == 1
     observations.look([second], 3.1)  # the first one leaves
     assert observations.newest_active(3.1) == 2
+
+
+def test_the_status_tells_the_slip_of_each_camera_that_is_known() -> None:
+    connection, observations = RecordedConnection(1), Observations()
+    observations.look([connection], 0.0)
+    assert observations.status([connection], 0.0)[0]["slip"] == {}
+    connection.slips = {Camera.MOUTH: Slip(1.23, -4.56, 0.04)}
+    told = {"right_px": 1.2, "down_px": -4.6, "turn_deg": 0.0}
+    assert observations.status([connection], 0.0)[0]["slip"] == {"mouth": told}
 
 
 def test_the_page_speaks_the_subprotocol() -> None:
