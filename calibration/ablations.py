@@ -18,6 +18,7 @@ from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
 from calibration.evaluate import AFTER_FILE
 from calibration.features import answers_of, features_of
 from calibration.prompted import true_targets
+from calibration.realign import moved_back
 from calibration.variants import FULL, VARIANTS, measure, variants_of
 from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, read_take
 from model_export.metrics import rmse
@@ -53,14 +54,16 @@ def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None =
     """All variants on one wearer; about a minute of one core."""
     takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
     after = read_take((folder / AFTER_FILE).read_bytes())
-    seen_after, truth_TE = features_of(after, bundle), true_targets(after).values_TE
-    variants = variants_of(measure(takes, bundle), bundle, config or CalibrateConfig())
-    rows_VE = [rmse(answers_of(bundle.head, seen_after).values_TE, truth_TE)]
+    measured, truth_TE = measure(takes, bundle), true_targets(after).values_TE
+    variants = variants_of(measured, bundle, config or CalibrateConfig())
+    unplaced, seen_after = features_of(after, bundle), features_of(moved_back(after, measured.slips), bundle)
+    rows_VE = [rmse(answers_of(bundle.head, unplaced).values_TE, truth_TE)]
     refused, changed = [0], [0]
     for name in VARIANTS:
         one = variants[name]
-        found = calibrate(one.takes, one.head, config=one.config, resting=one.resting)
-        rows_VE.append(rmse(answers_of(found.head, seen_after).values_TE, truth_TE))
+        found = calibrate(one.takes, one.head, config=one.config, resting=one.resting, slips=one.slips)
+        seen = seen_after if found.head.slip else unplaced
+        rows_VE.append(rmse(answers_of(found.head, seen).values_TE, truth_TE))
         refused.append(one.refused)
         changed.append(sum(eu["source"] not in (OLD, RESTED) for eu in found.report["eus"].values()))
     return AblatedWearer(folder.name, np.stack(rows_VE), np.array(refused), np.array(changed))

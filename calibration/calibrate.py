@@ -21,7 +21,7 @@ from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, m
 from calibration.observed import Observed
 from calibration.rested import rest_features
 from calibration.targets import targets_from
-from model_export.contract import LAST_COUNT, Bundle, Camera, Head, HeadError, RegionHead, Resting, Take, rested
+from model_export.contract import LAST_COUNT, Bundle, Camera, Head, HeadError, RegionHead, Resting, Slip, Take, rested
 
 REPORT_FORMAT: Final = "mien-calibration-report"
 REPORT_VERSION: Final = 2
@@ -58,17 +58,18 @@ class Calibration:
     """Takes that were not used, and why."""
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0917 - all that a calibration is told
     takes: Sequence[FitTake],
     universal: Head,
     current: Head | None = None,
     config: CalibrateConfig | None = None,
     resting: Resting | None = None,
+    slips: Mapping[Camera, Slip] | None = None,
 ) -> Calibration:
     """A new head for this wearer, if one is better than `current` (the universal one by default). Runs a second or two.
 
     The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
-    different backbones. `resting`: what the bundle knows of faces at rest.
+    different backbones. `resting`: what the bundle knows of faces at rest; `slips`: what was taken out of the takes' crops.
     """
     config, current = config or CalibrateConfig(), current or universal
     if current.backbone_digest != universal.backbone_digest:
@@ -90,8 +91,11 @@ def calibrate(
     report = _report(outcomes)
     if all(source == OLD for outcome in outcomes.values() for source in outcome.sources):
         return Calibration(current, report, better=False)
+    cameras = {camera for take in takes for camera in take.seen.features}
+    unseen = {camera: slip for camera, slip in current.slip.items() if camera not in cameras}
     head = replace(
         begun,
+        slip={**unseen, **(slips or {})},
         reference={**current.reference, **{camera: rest_F[LAST_COUNT:] for camera, rest_F in rest.items()}},
         left_eye=outcomes[Camera.LEFT_EYE].region,
         right_eye=outcomes[Camera.RIGHT_EYE].region,
@@ -117,10 +121,14 @@ def calibrate_takes(
     observed = observed or Observed(bundle)
     found = targets_from(observed.sight(takes))
     by_start = {(take.cue, int(take.t_ns[0])): take for take in takes}
+    rest = next((take for take in reversed(takes) if take.cue == "rest"), None)
     pairs = [
-        FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])]), targets) for targets in found.accepted
+        FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])], rest), targets)
+        for targets in found.accepted
     ]
-    return replace(calibrate(pairs, bundle.head, current, config, bundle.resting), refused=tuple(found.refused))
+    slips = observed.placed(rest)
+    found_head = calibrate(pairs, bundle.head, current, config, bundle.resting, slips)
+    return replace(found_head, refused=tuple(found.refused))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 Methods, all on the same takes, judged on free_after.take against its truth:
     universal       the bundle's head as it is                                                             (a)
     rest offset     the same, re-centred on the calibration's rest take
-    rested          the same, moved by what that rest tells (model_export.contract.resting), no other cue
+    rested          the same, placed and moved by what that rest tells (model_export.contract.resting), no other cue
     min max         running minimum and maximum of each EU, as Project Babble scales                       (b)
     binary peers    labels 1 while a prompt asks, no regulariser, no early stop, no gate, as Baballonia    (c)
     binary best     transitions dropped, apex at .85; our fit, pull and gate                               (c at its best)
     movement        targets of the movement metric; our fit, pull and gate                                 (d, ours)
     truth           true values of the same frames; our fit, pull and gate                                 (e, the ceiling)
-    rested again    rested on two seconds of rest after the headset was put on again, no other cue
-    movement again  ours, after these two seconds: crops follow the slip, offsets what rest tells
+    rested again    the same on two seconds of rest after the headset was put on again
+    movement again  ours, after these two seconds: crops follow the face, offsets what rest tells
     truth again     true values, the same
     slipped         ours, the headset slipped by 6 px and 3 degrees; each wearer's in a direction of its own
     slipped again   ours, after two seconds of rest after that
@@ -21,6 +21,7 @@ Axes: T frame, E expression unit, W wearer.
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from calibration.features import TakeFeatures, answers_of, features_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
-from calibration.realign import moved_back, realigned
+from calibration.realign import moved_back, placed, realigned
 from calibration.recentre import recentre
 from calibration.rested import rest_features
 from calibration.take_targets import TakeTargets
@@ -44,7 +45,7 @@ from model_export.metrics import icc31, pearson, rmse
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
 EVALUATION_VERSION: Final = 3
 """1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again. 3: both against movement
-again in `slip`; after a rest, crops follow the slip."""
+again in `slip`; a rest places the face in the crops."""
 METHODS: Final = (
     *("universal", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
     *("rested again", "movement again", "truth again", "slipped", "slipped again"),
@@ -104,37 +105,32 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
     after = read_take((folder / AFTER_FILE).read_bytes())
     truth_TE = true_targets(after).values_TE
-    seen, seen_after = [features_of(take, bundle) for take in takes], features_of(after, bundle)
     universal = bundle.head
+    slips = placed(takes[0], bundle)
+    seen = [features_of(moved_back(take, slips), bundle) for take in takes]
+    calibrated = partial(calibrate, universal=universal, resting=bundle.resting, slips=slips)
     movement = targets_of(takes)
-    ours = calibrate(_paired(seen, movement.accepted), universal, config=config, resting=bundle.resting)
-    best = calibrate(
-        _paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]),
-        universal,
-        config=config,
-        resting=bundle.resting,
-    )
-    peers = calibrate(
+    ours = calibrated(_paired(seen, movement.accepted), config=config)
+    best = calibrated(_paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), config=config)
+    peers = calibrated(
         _paired(seen, [prompted_targets(take, AS_PEERS_TRAIN) for take in takes]),
-        universal,
         config=as_peers_train(config),
+        resting=None,
     )
-    ceiling = calibrate(
-        _paired(seen, [true_targets(take) for take in takes]), universal, config=config, resting=bundle.resting
-    )
-    rest = [take for take in seen if take.cue == "rest"]
+    ceiling = calibrated(_paired(seen, [true_targets(take) for take in takes]), config=config)
     rest_after = read_take((folder / REST_AFTER_FILE).read_bytes())
     slip = slip_of(folder.name)
     slipped, slipped_rest = (moved_back(take, dict.fromkeys(Camera, slip.inverse())) for take in (after, rest_after))
-    before_TE = answers_of(universal, seen_after).values_TE
+    raw = [features_of(take, bundle) for take in takes]
+    before_TE = _served(universal, bundle, after)
     values = (
         before_TE,
-        answers_of(recentre(universal, rest), seen_after).values_TE,
-        answers_of(rested(universal, rest_features(rest), bundle.resting), seen_after).values_TE,
-        min_max([answers_of(universal, take).values_TE for take in seen], before_TE),
-        *(answers_of(outcome.head, seen_after).values_TE for outcome in (peers, best, ours, ceiling)),
+        _served(recentre(universal, [take for take in raw if take.cue == "rest"]), bundle, after),
+        _again(universal, bundle, takes[0], after),
+        min_max([answers_of(universal, take).values_TE for take in raw], before_TE),
+        *(_served(outcome.head, bundle, after) for outcome in (peers, best, ours, ceiling)),
         *(_again(head, bundle, rest_after, after) for head in (universal, ours.head, ceiling.head)),
-        answers_of(ours.head, features_of(slipped, bundle)).values_TE,
+        _served(ours.head, bundle, slipped),
         _again(ours.head, bundle, slipped_rest, slipped),
     )
     found = [np.stack([measure(values_TE, truth_TE) for values_TE in values]) for measure in (rmse, pearson, icc31)]
@@ -154,10 +150,14 @@ def slip_of(name: str) -> Slip:
 
 
 def _again(head: Head, bundle: Bundle, rest: Take, after: Take) -> NDArray[np.float32]:
-    """Values of a head in `after`, moved by what this rest says: crops follow the slip, offsets what rest tells."""
+    """Values of a head in `after`, moved by what this rest says: crops follow the face, offsets what rest tells."""
     aligned = realigned(head, rest, bundle)
-    moved = rested(aligned.head, rest_features([aligned.seen]), bundle.resting)
-    return answers_of(moved, features_of(moved_back(after, moved.slip), bundle)).values_TE
+    return _served(rested(aligned.head, rest_features([aligned.seen]), bundle.resting), bundle, after)
+
+
+def _served(head: Head, bundle: Bundle, take: Take) -> NDArray[np.float32]:
+    """Values of a head, the take's crops cut where it says that the face is."""
+    return answers_of(head, features_of(moved_back(take, head.slip), bundle)).values_TE
 
 
 def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:

@@ -29,7 +29,7 @@ class MovementLearner:
         refused = [refusal for refusal in targets_from(self._observed.sight(takes)).refused if refusal.cue == take.cue]
         if refused:
             return str(refused[0])
-        self._observed.features(take)
+        self._observed.features(take, take if take.cue == "rest" else rest)
         return None
 
     def fit(self, takes: Mapping[str, Take], current: Head | None) -> Learnt:

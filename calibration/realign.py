@@ -1,9 +1,16 @@
-"""A headset that slipped: how far, from the face at rest, and pictures as they were before.
+"""Where the face is in the crops: found from the face at rest, so that crops can be cut where it should be.
+
+A rig says where a camera's crop is, a head where in it the face is (model_export.contract.slip). Two questions are answered here,
+always from a rest take whose crops are those of the rig:
+
+    placed       how far is this face from where faces at rest are on average? The first thing a calibration asks: networks are
+                 best where most faces were. Part of the answer is that faces differ, so only a share of it is followed.
+    realigned    how far is it from where this wearer's face was when the head was fitted? Asked when a headset was put on again.
 
 A slip moves every movement to another place of the crop, and a head that was fitted to this face suffers more than a universal
 one. Offsets give back next to nothing of that; crops cut where the face is now give it back (docs/experiments.md).
 
-Axes: T frame set, H W image, F feature.
+Axes: T frame set, H W image, F feature, M feature of the map.
 """
 
 from collections.abc import Mapping
@@ -11,24 +18,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.crops import crops_of
 from calibration.features import TakeFeatures, features_of
 from calibration.rested import rest_features
 from model_export.contract import CROP_SIZE_PX, LAST_COUNT, NO_SLIP, Bundle, Camera, Head, Slip, Take
 from model_export.contract.take import Encoding
-from model_export.seen_through import seen_through
+from model_export.placing import LOOKS, followed_share, is_slip, seen_through
 
-_LOOKS: Final = 3
-"""What a slip is read off is linear in small ones; large ones are read again after they are taken out."""
-_LEAST_PX: Final = 1.0
-"""Less is what the reading is off by."""
-_LEAST_DEG: Final = 1.0
-_MOST_PX: Final = 16.0
-"""More was never learnt and would leave the crop; the headset should be put on again."""
-_MOST_DEG: Final = 10.0
 _MUST_FALL_TO: Final = 0.98
-"""Distance of the map at rest from the reference, as a share of what it was; else what was read was no slip."""
+"""Distance of the map at rest from the head's reference, as a share of what it was; else what was read was no slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,69 +40,74 @@ class Realigned:
     seen: TakeFeatures
     """The rest as the head sees it."""
     slips: Mapping[Camera, Slip]
-    """Slip since the crops were last cut anew, of each camera of which it is known, whether it is followed or not."""
+    """What each camera's face has moved since its crops were last cut anew, whether it is followed or not."""
     followed: tuple[Camera, ...]
     """Cameras whose crops move."""
 
 
+def placed(rest: Take, bundle: Bundle) -> dict[Camera, Slip]:
+    """How each camera's crops are to be cut so that this face is where most are; nothing for a bundle that does not know."""
+    if bundle.resting is None:
+        return {}
+    found = _read(rest, bundle, {camera: bundle.resting.place(camera) for camera in rest.images}, {})
+    return {camera: share for camera, slip in found.items() if (share := followed_share(slip)) != NO_SLIP}
+
+
 def realigned(head: Head, rest: Take, bundle: Bundle) -> Realigned:
-    """Follows the slip that a rest take shows, whose crops were cut as this head wants them; cameras without reference stay."""
-    seen = features_of(rest, bundle)
-    if bundle.resting is None or not head.reference:
-        return Realigned(head, seen, {}, ())
-    slips = {camera: NO_SLIP for camera in head.reference if camera in seen.features}
-    features = seen
-    for _ in range(_LOOKS):
-        found = _read(head, features, bundle)
-        slips = {camera: slips[camera].then(slip) for camera, slip in found.items()}
-        features = features_of(moved_back(rest, slips), bundle)
+    """Follows what has moved since the head was fitted; cameras that were only placed, or were never, are placed anew."""
+    now = features_of(moved_back(rest, head.slip), bundle)
+    if bundle.resting is None:
+        return Realigned(head, now, {}, ())
+    references = {camera: map_M for camera, map_M in head.reference.items() if camera in rest.images}
+    total = _read(rest, bundle, references, head.slip) | {
+        camera: slip
+        for camera, slip in placed(rest, bundle).items()
+        if camera not in references and (head.head_version == 0 or camera in head.rest)
+    }
+    slips = {camera: head.slip.get(camera, NO_SLIP).inverse().then(slip) for camera, slip in total.items()}
+    then = features_of(moved_back(rest, total), bundle)
     followed = tuple(
         camera
         for camera, slip in slips.items()
-        if _is_slip(slip) and _away(head, features, camera) <= _MUST_FALL_TO * _away(head, seen, camera)
+        if is_slip(slip) and (camera not in references or _nearer(then, now, camera, references[camera]))
     )
     if not followed:
-        return Realigned(head, seen, slips, ())
-    total = {camera: head.slip.get(camera, NO_SLIP).then(slips[camera]) for camera in followed}
-    return Realigned(
-        replace(head, slip={**head.slip, **total}),
-        TakeFeatures(
-            rest.cue,
-            rest.t_ns,
-            {camera: (features if camera in followed else seen).features[camera] for camera in seen.features},
-        ),
-        slips,
-        followed,
-    )
+        return Realigned(head, now, slips, ())
+    features = {camera: (then if camera in followed else now).features[camera] for camera in now.features}
+    moved = replace(head, slip={**head.slip, **{camera: total[camera] for camera in followed}})
+    return Realigned(moved, TakeFeatures(rest.cue, rest.t_ns, features), slips, followed)
 
 
-def _read(head: Head, seen: TakeFeatures, bundle: Bundle) -> dict[Camera, Slip]:
+def _read(
+    rest: Take, bundle: Bundle, references: Mapping[Camera, NDArray[np.float32]], begin: Mapping[Camera, Slip]
+) -> dict[Camera, Slip]:
+    """The slip of the rig's crops from where these maps [1024] are of, for cameras that saw enough rest."""
     assert bundle.resting is not None
-    rest = rest_features([seen])
-    return {
-        camera: bundle.resting.slip(camera, rest[camera][LAST_COUNT:], reference_M)
-        for camera, reference_M in head.reference.items()
-        if camera in rest
-    }
+    slips = {camera: begin.get(camera, NO_SLIP) for camera in references}
+    for _ in range(LOOKS):
+        seen = rest_features([features_of(moved_back(rest, slips), bundle)])
+        slips = {
+            camera: slips[camera].then(bundle.resting.slip(camera, seen[camera][LAST_COUNT:], map_M))
+            for camera, map_M in references.items()
+            if camera in seen
+        }
+    return slips
 
 
-def _is_slip(slip: Slip) -> bool:
-    large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG
-    return large and slip.length_px <= _MOST_PX and abs(slip.turn_deg) <= _MOST_DEG
-
-
-def _away(head: Head, seen: TakeFeatures, camera: Camera) -> float:
-    """How far a camera's map at rest is from the reference."""
-    return float(np.linalg.norm(rest_features([seen])[camera][LAST_COUNT:] - head.reference[camera]))
+def _nearer(then: TakeFeatures, now: TakeFeatures, camera: Camera, reference_M: NDArray[np.float32]) -> bool:
+    away = [np.linalg.norm(rest_features([one])[camera][LAST_COUNT:] - reference_M) for one in (then, now)]
+    return bool(away[0] <= _MUST_FALL_TO * away[1])
 
 
 def moved_back(take: Take, slips: Mapping[Camera, Slip]) -> Take:
     """The take's crops with these slips taken out, in gray8; cameras that are not named stay as they are cut."""
+    if not slips:
+        return take
     images = {}
     for camera, (crops_THW, seen_T) in crops_of(take).items():
         slip = slips.get(camera, NO_SLIP)
         images[camera] = tuple(
-            (crop_HW if slip == NO_SLIP else seen_through(slip, crop_HW)).tobytes() if seen else b""
+            seen_through(slip, crop_HW).tobytes() if seen else b""
             for crop_HW, seen in zip(crops_THW, seen_T, strict=True)
         )
     return Take(take.cue, Encoding.GRAY8, take.t_ns, images, (CROP_SIZE_PX, CROP_SIZE_PX), take.values_TE, take.gaze_T4)

@@ -9,7 +9,7 @@ Made from outside, of targets, of what was seen and of configurations; slip alon
 Axes: T frame, E expression unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,16 +24,18 @@ from calibration.fit import FitConfig
 from calibration.material import FitTake
 from calibration.movement import CELLS, MovementMeter
 from calibration.prompted import true_targets
+from calibration.realign import moved_back, placed
 from calibration.rested import rest_features
 from calibration.seen import SeenTake, Sight, neutrals_of, see, see_camera
 from calibration.segments import Phase, cut
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_from
-from model_export.contract import CUES, EU_NAMES, Bundle, Head, Resting, Take, cue_by_name, rested
+from model_export.contract import CUES, EU_NAMES, Bundle, Camera, Head, Resting, Slip, Take, cue_by_name, rested
 
 FULL: Final = "full method"
 VARIANTS: Final = {
     FULL: "the calibration as it is",
+    "not placed": "crops stay as the rig cuts them",
     "no resting": "the rest take moves no offsets",
     "no rest in the fit": "the rest take moves offsets, and no head is fitted to its frames",
     "pull / 10": "a tenth of the pull",
@@ -72,7 +74,11 @@ class Measured:
     sight: Sight
     slipping: Sight
     """The same with slip left in."""
+    slips: Mapping[Camera, Slip]
+    """Where the face is in the crops."""
     seen: tuple[TakeFeatures, ...]
+    """Placed by it."""
+    seen_unplaced: tuple[TakeFeatures, ...]
     truth: tuple[TakeTargets, ...]
 
 
@@ -85,15 +91,20 @@ class Variant:
     """The universal head to begin with."""
     config: CalibrateConfig
     resting: Resting | None
+    slips: Mapping[Camera, Slip]
+    """What was taken out of the takes' crops."""
     refused: int
     """Takes that the movement metric refused."""
 
 
 def measure(takes: Sequence[Take], bundle: Bundle) -> Measured:
     """Movement, features and truth of takes, which should be rendered ones; most of what an ablation costs."""
+    slips = placed(next(take for take in takes if take.cue == "rest"), bundle)
     return Measured(
         see(takes),
         _see_slipping(takes),
+        slips,
+        tuple(features_of(moved_back(take, slips), bundle) for take in takes),
         tuple(features_of(take, bundle) for take in takes),
         tuple(true_targets(take) for take in takes),
     )
@@ -117,7 +128,8 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
 
     def seen_as(sight: Sight) -> Variant:
         found = targets_from(sight)
-        return Variant(_paired(measured.seen, found.accepted), bundle.head, config, bundle.resting, len(found.refused))
+        takes = _paired(measured.seen, found.accepted)
+        return Variant(takes, bundle.head, config, bundle.resting, measured.slips, len(found.refused))
 
     def pulled(times: float) -> CalibrateConfig:
         fit = FitConfig(times * config.fit.eye_pull, times * config.fit.mouth_pull)
@@ -133,6 +145,9 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
     rest = rest_features([take.seen for take in full.takes])
     return {
         FULL: full,
+        "not placed": replace(
+            full, takes=_paired(measured.seen_unplaced, [take.targets for take in full.takes]), slips={}
+        ),
         "no resting": replace(full, resting=None),
         "no rest in the fit": replace(
             full,

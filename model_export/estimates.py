@@ -3,13 +3,14 @@
 Axes: T frame, H W image, E expression unit, 4 gaze, 3 camera, F feature, O head output.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_export.contract import EYE_MOVEMENTS, Bundle, Camera, Head, rested
 from model_export.onnx_features import onnx_features
+from model_export.placing import placings, seen_through
 
 _EYES = len(EYE_MOVEMENTS)
 _BATCH = 8
@@ -36,8 +37,17 @@ def estimate(
     *,
     head: Head | None = None,
 ) -> Estimates:
-    """Runs both backbones over uint8 crops [T, 128, 128], upright and not mirrored; `head`: in place of the universal one."""
+    """Runs both backbones over uint8 crops [T, 128, 128], upright and not mirrored; `head`: in place of the universal one.
+
+    Crops are cut where the head says that the face is.
+    """
     head = head or bundle.head
+    left_THW, right_THW, mouth_THW = (
+        np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
+        if (slip := head.slip.get(camera))
+        else crops_THW
+        for camera, crops_THW in zip(Camera, (left_THW, right_THW, mouth_THW), strict=True)
+    )
     left_TF = onnx_features(bundle.eye_onnx, left_THW, _BATCH)
     right_TF = onnx_features(bundle.eye_onnx, right_THW[:, :, ::-1], _BATCH)
     mouth_TF = onnx_features(bundle.mouth_onnx, mouth_THW, _BATCH)
@@ -51,11 +61,18 @@ def estimate(
 
 
 def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_FHW: NDArray[np.uint8]) -> list[Head]:
-    """The universal head moved by what each of F pictures of a face at rest tells."""
-    rests = zip(
-        onnx_features(bundle.eye_onnx, rest_eyes_2FHW[0], _BATCH),
-        onnx_features(bundle.eye_onnx, rest_eyes_2FHW[1, :, :, ::-1], _BATCH),
-        onnx_features(bundle.mouth_onnx, rest_mouth_FHW, _BATCH),
-        strict=True,
-    )
-    return [rested(bundle.head, dict(zip(Camera, rest, strict=True)), bundle.resting) for rest in rests]
+    """The universal head placed and moved by what each of F pictures of a face at rest tells."""
+    heads = [bundle.head] * len(rest_mouth_FHW)
+    resting = bundle.resting
+    if resting is None:
+        return heads
+    for camera, rest_FHW in zip(Camera, (*rest_eyes_2FHW, rest_mouth_FHW), strict=True):
+        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+        slips = placings(model, resting, camera, rest_FHW)
+        placed_FHW = np.stack([seen_through(slip, rest_HW) for slip, rest_HW in zip(slips, rest_FHW, strict=True)])
+        rest_FF = onnx_features(model, placed_FHW[:, :, ::-1] if camera is Camera.RIGHT_EYE else placed_FHW, _BATCH)
+        heads = [
+            replace(rested(head, {camera: rest_F}, resting), slip={**head.slip, camera: slip})
+            for head, rest_F, slip in zip(heads, rest_FF, slips, strict=True)
+        ]
+    return heads

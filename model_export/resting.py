@@ -5,7 +5,7 @@ counts the last layer's alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,17 @@ from model_export.contract import (
     LAST_COUNT,
     MAP_COUNT,
     Bundle,
+    Camera,
     Resting,
     Slip,
     read_bundle,
     write_bundle,
 )
+from model_export.contract.head import OUTPUT_COUNT
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.onnx_features import onnx_features
-from model_export.seen_through import seen_through
+from model_export.placing import placings, seen_through
 
 SLIP_PX: Final = 8.0
 """Slips are learnt up to this, to the right and down each."""
@@ -54,15 +56,42 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold), output by output.
     """
     entries = list_shards(data)
-    eyes = solve(_eye_fittings(bundle, entries, frames))
-    mouth_mean_F, mouth_shift_FO = solve(_mouth_fittings(bundle, entries, frames))
-    count = sum(len(np.unique(open_shard(entry).fitting_T)) for entry in entries)
-    eye_slip_M3, mouth_slip_M3 = slips_of(bundle, entries)
-    return Resting(*eyes, mouth_mean_F, mouth_shift_FO, eye_slip_M3, mouth_slip_M3, count)
+    places = _places_of(bundle, entries)
+    eye_mean_F, eye_shift_FO = solve(_eye_fittings(bundle, entries, frames, places))
+    mouth_mean_F, mouth_shift_FO = solve(_mouth_fittings(bundle, entries, frames, places))
+    return replace(
+        places,
+        eye_mean_F=eye_mean_F,
+        eye_shift_FO=eye_shift_FO,
+        mouth_mean_F=mouth_mean_F,
+        mouth_shift_FO=mouth_shift_FO,
+        fittings=sum(len(np.unique(open_shard(entry).fitting_T)) for entry in entries),
+    )
 
 
-def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the map of an eye and of a mouth at rest tells of a slip, float32 [1024, 3] each: px right, down, degrees clockwise.
+def _places_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> Resting:
+    """What a face at rest tells of its place alone: offsets are learnt from faces that are in it."""
+    (eye_slip_M3, eye_place_M), (mouth_slip_M3, mouth_place_M) = slips_of(bundle, entries)
+    nothing: dict[str, NDArray[np.float32]] = {}
+    for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
+        nothing[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
+        nothing[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
+    return Resting(
+        **nothing,
+        eye_slip_M3=eye_slip_M3,
+        mouth_slip_M3=mouth_slip_M3,
+        eye_place_M=eye_place_M,
+        mouth_place_M=mouth_place_M,
+        fittings=0,
+    )
+
+
+_Slipping = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""What a map at rest tells of a slip, [1024, 3]: px right, px down, degrees clockwise; and the mean map at rest, [1024]."""
+
+
+def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[_Slipping, _Slipping]:
+    """The same of eyes (right ones mirrored) and of mouths.
 
     From rest pictures of each fitting and the same moved and turned at random; ridge regression. 0.1 s of CPU a wearer.
     """
@@ -77,8 +106,8 @@ def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[NDArray[np.
     return slip_ridge(eyes), slip_ridge(mouths)
 
 
-SlippedMaps = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""By how much maps changed, [N, 1024], and the slips that changed them, [N, 3]."""
+SlippedMaps = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""Maps at rest and by how much they changed, [N, 1024] each, and the slips that changed them, [N, 3]."""
 
 
 def slipped_maps(model: bytes, rest_NHW: NDArray[np.uint8], rng: np.random.Generator) -> SlippedMaps:
@@ -89,15 +118,20 @@ def slipped_maps(model: bytes, rest_NHW: NDArray[np.uint8], rng: np.random.Gener
     before_NM, after_NM = (
         onnx_features(model, crops_NHW, _BATCH)[:, LAST_COUNT:] for crops_NHW in (rest_NHW, moved_NHW)
     )
-    return after_NM - before_NM, drawn_N3.astype(np.float32)
+    return before_NM, after_NM - before_NM, drawn_N3.astype(np.float32)
 
 
-def slip_ridge(pairs: Sequence[SlippedMaps]) -> NDArray[np.float32]:
-    """Slips by changes of maps, float32 [1024, 3]. No change tells no slip, hence no constant."""
-    changed_NM, slip_N3 = (np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True))
+def slip_ridge(slipped: Sequence[SlippedMaps]) -> _Slipping:
+    """Slips by changes of maps; no change tells no slip, hence no constant."""
+    before_NM, changed_NM, slip_N3 = (np.concatenate(parts).astype(np.float64) for parts in zip(*slipped, strict=True))
     gram_MM = changed_NM.T @ changed_NM
     gram_MM[np.diag_indices(MAP_COUNT)] += max(_SLIP_STRENGTH * float(np.trace(gram_MM)) / MAP_COUNT, 1e-9)
-    return np.asarray(np.linalg.solve(gram_MM, changed_NM.T @ slip_N3), np.float32)
+    slip_M3 = np.linalg.solve(gram_MM, changed_NM.T @ slip_N3)
+    return slip_M3.astype(np.float32), before_NM.mean(axis=0).astype(np.float32)
+
+
+_Frames = tuple[NDArray[np.uint8], NDArray[np.intp]]
+"""Crops [T, 128, 128], and the number of the fitting that each is of."""
 
 
 def _chosen(shard: Shard, frames: int) -> NDArray[np.intp]:
@@ -106,7 +140,28 @@ def _chosen(shard: Shard, frames: int) -> NDArray[np.intp]:
     return np.concatenate([row[np.unique(np.linspace(0, len(row) - 1, frames).astype(int))] for row in rows])
 
 
-def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Fittings:
+def _placed(
+    model: bytes, places: Resting, camera: Camera, rest_NHW: NDArray[np.uint8], frames: _Frames
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features of each fitting's rest, [N, 256], and of frames of these fittings, [T, 1280], all placed by the rests.
+
+    Pictures as left eyes or mouths.
+    """
+    slips = placings(model, places, camera, rest_NHW)
+    crops_THW, number_T = frames
+    placed_NHW, placed_THW = (
+        np.stack([seen_through(slip, crop_HW) for slip, crop_HW in zip(some, crops, strict=True)])
+        for some, crops in ((slips, rest_NHW), ([slips[number] for number in number_T], crops_THW))
+    )
+    return onnx_features(model, placed_NHW, _BATCH)[:, :LAST_COUNT], onnx_features(model, placed_THW, _BATCH)
+
+
+def _numbers(fitting_T: NDArray[np.int32]) -> NDArray[np.intp]:
+    """The fittings counted from 0."""
+    return np.unique(fitting_T, return_inverse=True)[1].reshape(-1)
+
+
+def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, places: Resting) -> Fittings:
     head, count = bundle.head.left_eye, len(EYE_MOVEMENTS)
     rests, offs, wearers = [], [], []
     for number, entry in enumerate(entries):
@@ -114,21 +169,22 @@ def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) ->
         chosen = _chosen(shard, frames)
         labels = [eye_labels(shard, int(t)) for t in chosen]
         for eye, crops_THW in ((0, shard.left_eye_THW), (1, shard.right_eye_THW[:, :, ::-1])):
-            features_TF = onnx_features(bundle.eye_onnx, crops_THW[chosen], _BATCH)
             rest_FHW = shard.rest_eyes_2FHW[eye] if eye == 0 else shard.rest_eyes_2FHW[eye, :, :, ::-1]
+            frames_T = (crops_THW[chosen], _numbers(shard.fitting_T[chosen]))
+            rest_NF, features_TF = _placed(bundle.eye_onnx, places, Camera.LEFT_EYE, rest_FHW, frames_T)
             values_TE = np.stack([values_2E[eye] for values_2E, _ in labels])
             gaze_T2 = np.stack([gaze_22[eye] for _, gaze_22 in labels])
             out_TO = head.apply(features_TF)
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = values_TE - out_TO[:, :count]
             off_TO[:, count : count + 2] = (gaze_T2 - out_TO[:, count : count + 2]) * (values_TE[:, :1] < 0.5)
-            rests.append(onnx_features(bundle.eye_onnx, rest_FHW, _BATCH)[:, :LAST_COUNT])
+            rests.append(rest_NF)
             offs.append(_means(off_TO, shard.fitting_T[chosen]))
             wearers.append(np.full(len(rests[-1]), number))
     return Fittings(*map(np.concatenate, (rests, offs, wearers)))
 
 
-def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Fittings:
+def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, places: Resting) -> Fittings:
     """Each mouth twice, as it is and mirrored: what rest tells of the left side it tells of the right one."""
     head, first, count = bundle.head.mouth, 2 * len(EYE_MOVEMENTS), len(MOUTH_MIRROR)
     rests, offs, wearers = [], [], []
@@ -138,10 +194,13 @@ def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) 
         for mirrored in (False, True):
             step = -1 if mirrored else 1
             values_TE = shard.values_TE[chosen, first:]
-            out_TO = head.apply(onnx_features(bundle.mouth_onnx, shard.mouth_THW[chosen][:, :, ::step], _BATCH))
+            rest_NHW = shard.rest_mouth_FHW[:, :, ::step]
+            frames_T = (shard.mouth_THW[chosen][:, :, ::step], _numbers(shard.fitting_T[chosen]))
+            rest_NF, features_TF = _placed(bundle.mouth_onnx, places, Camera.MOUTH, rest_NHW, frames_T)
+            out_TO = head.apply(features_TF)
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = (values_TE[:, MOUTH_MIRROR] if mirrored else values_TE) - out_TO[:, :count]
-            rests.append(onnx_features(bundle.mouth_onnx, shard.rest_mouth_FHW[:, :, ::step], _BATCH)[:, :LAST_COUNT])
+            rests.append(rest_NF)
             offs.append(_means(off_TO, shard.fitting_T[chosen]))
             wearers.append(np.full(len(rests[-1]), number))
     return Fittings(*map(np.concatenate, (rests, offs, wearers)))

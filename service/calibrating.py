@@ -8,7 +8,7 @@ Everything here runs on the event loop except `crops_of`, which runs on the work
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ from calibration.profiles import Profiles
 from calibration.session import Session, SessionConfig, State
 from calibration.worker import Worker, WorkerConfig
 from calibration.worker_messages import CropSet
-from model_export.contract import CROP_SIZE_PX, NO_SLIP, Camera, Head, Slip
+from model_export.contract import CROP_SIZE_PX, Camera, Head
 from model_export.contract.cues import cue_by_name
 from service.decode import decode_image
 from service.errors import ErrorCode, WireError
@@ -38,7 +38,7 @@ _MS: Final = 1_000_000
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 """Sends the client one `calibration` message."""
-_Offered = tuple[FrameMessage, Rig, Mapping[Camera, Slip]]
+_Offered = tuple[FrameMessage, Rig]
 
 
 class WorkerOf(Protocol):
@@ -141,7 +141,7 @@ class Calibration:
         """A frame set of the stream."""
         self._last_frame_ns = time.monotonic_ns()
         if self._recording:
-            self._worker.offer((message, rig, self._calibrations.wearers.current(self.wearer).slip))
+            self._worker.offer((message, rig))
 
     def wish(self, wish: Calibrate) -> None:
         """What the client wants now."""
@@ -326,15 +326,17 @@ def _no_consent(wearer: str) -> errors.ConsentError:
 
 
 def crops_of(offered: _Offered) -> CropSet | None:
-    """The crops that the engine sees, upright and not mirrored; None for frames that it refuses."""
-    message, rig, slips = offered
+    """The crops of the rig, upright and not mirrored; None for frames that the engine refuses.
+
+    Where in them the face is, which the head in use follows, the worker finds anew.
+    """
+    message, rig = offered
     crops = {}
     try:
         for frame in message.frames:
             crop_HW = np.empty((CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
-            camera, slip = frame.camera, slips.get(frame.camera, NO_SLIP)
-            plan_crop(rig.get(camera), camera, frame.width, frame.height, slip).cut(decode_image(frame), crop_HW)
-            crops[camera] = crop_HW[:, ::-1] if camera is Camera.RIGHT_EYE else crop_HW
+            plan_crop(rig.get(frame.camera), frame.camera, frame.width, frame.height).cut(decode_image(frame), crop_HW)
+            crops[frame.camera] = crop_HW[:, ::-1] if frame.camera is Camera.RIGHT_EYE else crop_HW
     except WireError:
         return None
     return CropSet(message.t_ns, crops)

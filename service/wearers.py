@@ -10,7 +10,7 @@ from typing import Final
 
 from calibration.errors import ProfileError
 from calibration.profiles import HeadRecord, Profiles
-from model_export.contract import Head, HeadError
+from model_export.contract import HeadError
 from service.heads import Heads
 
 _log: Final = logging.getLogger("mien.wearers")
@@ -25,10 +25,6 @@ class Wearers:
         self._digests: dict[str, str] = {}
         """File of the head in use of each wearer; a version may be another head's after its wearer was deleted."""
         self._lock = threading.Lock()  # from looking which head is live to its swap: the last look wins
-
-    def current(self, wearer: str) -> Head:
-        """The head that answers for this wearer."""
-        return self._heads.current(wearer)
 
     def bring_all(self) -> None:
         """Every wearer's live head, before the first frame; erases what retention has passed. Waits for the disk."""

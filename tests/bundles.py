@@ -103,6 +103,7 @@ def make_resting(**changes: Any) -> Resting:
         zeros[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
         zeros[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
         zeros[f"{part}_slip_M3"] = np.zeros((MAP_COUNT, 3), np.float32)
+        zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
 
 

@@ -17,10 +17,12 @@ where things are, and its difference from the map of the rest that a head was fi
 
     (right_px, down_px, turn_deg) = (m - reference) . slip_M3
 
+With the mean map of faces at rest for a reference, the same says how far this face is from where most faces are in their crops.
+
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
-    2   also eye_slip_M3, mouth_slip_M3 float16 [1024, 3].
+    2   also eye_slip_M3, mouth_slip_M3 float16 [1024, 3], eye_place_M, mouth_place_M float16 [1024].
 """
 
 from dataclasses import dataclass, fields, replace
@@ -56,6 +58,9 @@ class Resting:
     eye_slip_M3: NDArray[np.float32]
     """Px to the right, px down and degrees clockwise for a feature of the map that is off the reference by 1."""
     mouth_slip_M3: NDArray[np.float32]
+    eye_place_M: NDArray[np.float32]
+    """The map of a face at rest, mean over fittings."""
+    mouth_place_M: NDArray[np.float32]
     fittings: int
     """Fittings that it was learnt from."""
 
@@ -65,6 +70,7 @@ class Resting:
                 (f"{part}_mean_F", (LAST_COUNT,)),
                 (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
                 (f"{part}_slip_M3", (MAP_COUNT, 3)),
+                (f"{part}_place_M", (MAP_COUNT,)),
             ):
                 array: NDArray[np.float32] = getattr(self, name)
                 if array.shape != shape or array.dtype != np.float32:
@@ -83,6 +89,10 @@ class Resting:
         )
         known_F = mean_F if before_F is None else before_F
         return np.asarray((rest_F - known_F) @ shift_FO, np.float32)
+
+    def place(self, camera: Camera) -> NDArray[np.float32]:
+        """The mean map [1024] of faces at rest: where most of them are in a camera's crop, a right eye's mirrored."""
+        return self.mouth_place_M if camera is Camera.MOUTH else self.eye_place_M
 
     def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
         """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px and 1.5 degrees."""
@@ -119,6 +129,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_shift_FO": resting.mouth_shift_FO.astype(np.float16),
         "eye_slip_M3": resting.eye_slip_M3.astype(np.float16),
         "mouth_slip_M3": resting.mouth_slip_M3.astype(np.float16),
+        "eye_place_M": resting.eye_place_M.astype(np.float16),
+        "mouth_place_M": resting.mouth_place_M.astype(np.float16),
     }
     return save_safetensors(
         tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})

@@ -50,6 +50,10 @@ class Slip:
         right, down = turned.matrix_23()[:, :2] @ np.array([-self.right_px, -self.down_px])
         return replace(turned, right_px=float(right), down_px=float(down))
 
+    def share(self, share: float) -> "Slip":
+        """So much of it."""
+        return Slip(share * self.right_px, share * self.down_px, share * self.turn_deg, self.scale**share)
+
     def mirrored(self) -> "Slip":
         """The same in a crop that is mirrored left to right, as a right eye's is for its backbone."""
         return replace(self, right_px=-self.right_px, turn_deg=-self.turn_deg)

@@ -25,6 +25,7 @@ from model_export.contract import (
     EU_COUNT,
     EU_INDEX,
     LAST_COUNT,
+    MAP_COUNT,
     Bundle,
     Camera,
     Take,
@@ -48,6 +49,8 @@ def knowing_bundle(folder: Path) -> Bundle:
     """A small bundle with what rest tells."""
     bundle = make_bundle(folder)
     random = np.random.default_rng(5)
+    slip_M3 = np.zeros((MAP_COUNT, 3), np.float32)
+    slip_M3[:, 0] = 2 / MAP_COUNT  # about a pixel for a look
     eye_FO, mouth_FO = (random.normal(0, 1e-3, (LAST_COUNT, outputs)).astype(np.float32) for outputs in (15, 33))
     return write_bundle(
         folder,
@@ -57,7 +60,7 @@ def knowing_bundle(folder: Path) -> Bundle:
         head=bundle.head,
         golden=bundle.golden,
         training=bundle.training,
-        resting=make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO),
+        resting=make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO, eye_slip_M3=slip_M3, mouth_slip_M3=slip_M3),
     )
 
 
@@ -102,7 +105,8 @@ def test_every_variant_is_made_and_none_is_the_full_method(variants: dict[str, V
     full = variants[FULL]
     assert cues_of(full) == [*ASKED, "free"]
     for name, one in variants.items():
-        told = (one.config, one.head is full.head, one.resting is full.resting) == (full.config, True, True)
+        told = one.head is full.head and one.resting is full.resting
+        told &= (one.config, one.slips) == (full.config, full.slips)
         assert (told and same_targets(one, full)) == (name == FULL), name
 
 
@@ -119,6 +123,17 @@ def test_variants_of_the_configuration_change_nothing_else(
 ) -> None:
     assert variants[name].config == config
     assert replace(variants[name], config=CONFIG) == variants[FULL]
+
+
+def test_unplaced_crops_are_those_of_the_rig(variants: dict[str, Variant], measured: Measured) -> None:
+    one, full = variants["not placed"], variants[FULL]
+    assert (one.slips, full.slips) == ({}, measured.slips)
+    assert full.slips
+    assert same_targets(one, full)
+    camera = next(iter(full.slips))
+    for take, unplaced, whole in zip(one.takes, measured.seen_unplaced, full.takes, strict=True):
+        assert take.seen is unplaced
+        assert not np.array_equal(take.seen.features[camera], whole.seen.features[camera])
 
 
 def test_without_resting_all_else_stays(variants: dict[str, Variant]) -> None:

@@ -121,7 +121,7 @@ def test_the_summary_counts_wearers_and_the_way_closed() -> None:
     mean = (0.16 + (0.11 * 55 + 0.5) / 56) / 2
     assert found["way_closed"] == pytest.approx((0.15 - mean) / (0.15 - 0.12), abs=1e-3)
     assert ours["change"] == pytest.approx(mean / 0.15 - 1, abs=1e-3)
-    assert found["slip"] == pytest.approx({"cost": 0.165 / mean - 1, "left_after_rest": 0.135 / mean - 1}, abs=1e-3)
+    assert found["slip"] == pytest.approx({"cost": 0.165 / mean - 1, "left_after_rest": 0.135 / 0.125 - 1}, abs=1e-3)
     text = table({"near": found})
     assert all(method in text for method in METHODS)
     assert json.loads(json.dumps(found)) == found

@@ -1,6 +1,7 @@
 """Measuring takes once: the same as measuring anew, and nothing twice."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 
 from calibration.features import TakeFeatures, features_of
 from calibration.observed import Observed
+from calibration.realign import moved_back, placed
 from calibration.seen import SeenTake, see, see_take
-from model_export.contract import Bundle, Camera, Take
-from tests.bundles import make_bundle
+from model_export.contract import MAP_COUNT, Bundle, Camera, Take
+from tests.bundles import make_bundle, make_resting
 from tests.calibration.moving_pictures import Person, calibration
 
 
@@ -52,17 +54,31 @@ def test_it_gives_what_measuring_anew_gives(bundle: Bundle, takes: list[Take]) -
             np.testing.assert_array_equal(seen.features_TF, expected.cameras[camera].features_TF)
     for take in takes:
         for camera, features_TF in features_of(take, bundle).features.items():
-            np.testing.assert_array_equal(observed.features(take).features[camera], features_TF)
+            np.testing.assert_array_equal(observed.features(take, None).features[camera], features_TF)
+
+
+def test_faces_are_placed_by_their_rest(bundle: Bundle, takes: list[Take]) -> None:
+    read = np.random.default_rng(3).normal(0, 0.02, (MAP_COUNT, 3)).astype(np.float32)
+    knowing = replace(bundle, resting=make_resting(eye_slip_M3=read, mouth_slip_M3=read))
+    observed = Observed(knowing)
+    slips = placed(takes[0], knowing)
+    assert slips
+    assert observed.placed(takes[0]) == slips
+    assert observed.placed(None) == {}
+    expected = features_of(moved_back(takes[1], slips), knowing).features
+    for camera, features_TF in observed.features(takes[1], takes[0]).features.items():
+        np.testing.assert_array_equal(features_TF, expected[camera])
+        assert (camera in slips) != np.array_equal(features_TF, observed.features(takes[1], None).features[camera])
 
 
 def test_nothing_is_measured_twice(bundle: Bundle, takes: list[Take], measured: list[str]) -> None:
     observed = Observed(bundle)
     for one in takes[1:]:
         observed.sight([takes[0], one])
-        observed.features(one)
+        observed.features(one, takes[0])
     before = len(measured)
     observed.sight(takes)
-    observed.features(takes[1])
+    observed.features(takes[1], takes[0])
     assert measured[before:] == []
     assert sorted(measured) == sorted(set(measured))
 
@@ -78,10 +94,10 @@ def test_another_rest_is_another_neutral_image(bundle: Bundle, takes: list[Take]
 def test_what_was_done_again_is_forgotten(bundle: Bundle, takes: list[Take], measured: list[str]) -> None:
     observed = Observed(bundle)
     observed.sight(takes)
-    observed.features(takes[1])
+    observed.features(takes[1], takes[0])
     observed.keep([takes[0], takes[2]])
     observed.sight(takes)
-    observed.features(takes[1])
+    observed.features(takes[1], takes[0])
     assert measured.count("see smile") == 2
     assert measured.count("features smile") == 2
     assert measured.count("see jaw_open") == 1

@@ -233,12 +233,12 @@ def test_crops_are_upright_and_not_mirrored_whatever_the_rig_says() -> None:
         EncodedFrame(camera, Encoding.GRAY8, 128, 128, 5, pixels_HW.tobytes())
         for camera, pixels_HW in zip(Camera, pixels_BHW, strict=True)
     )
-    crops = crops_of((FrameMessage(0, frames), {}, {}))
+    crops = crops_of((FrameMessage(0, frames), {}))
     assert crops is not None
     for camera in Camera:
         np.testing.assert_array_equal(crops.crops[camera], pixels_BHW[camera])
-    mirrored = crops_of((FrameMessage(0, frames), {Camera.MOUTH: CameraPlacement(mirrored=True)}, {}))
+    mirrored = crops_of((FrameMessage(0, frames), {Camera.MOUTH: CameraPlacement(mirrored=True)}))
     assert mirrored is not None
     np.testing.assert_array_equal(mirrored.crops[Camera.MOUTH], pixels_BHW[Camera.MOUTH][:, ::-1])
     broken = EncodedFrame(Camera.MOUTH, Encoding.GRAY8, 128, 128, 5, pixels_BHW[0].tobytes())
-    assert crops_of((FrameMessage(0, (broken,)), {Camera.MOUTH: CameraPlacement(center_px=(500, 5))}, {})) is None
+    assert crops_of((FrameMessage(0, (broken,)), {Camera.MOUTH: CameraPlacement(center_px=(500, 5))})) is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model_export.contract import Camera, Slip
-from model_export.seen_through import seen_through
+from model_export.placing import seen_through
 from service.errors import ErrorCode, WireError
 from service.rig import check_placement, plan_crop
 from service.wire import CameraPlacement

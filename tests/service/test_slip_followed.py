@@ -1,4 +1,4 @@
-"""A head that says how far the face has slipped: the engine and a calibration see the face where it is now."""
+"""A head that says how far the face has slipped: the engine sees the face where it is now."""
 
 import queue
 import time
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from model_export.contract import Bundle, Camera, Slip
 from model_export.contract.take import Encoding
 from model_export.onnx_features import onnx_features
+from model_export.placing import seen_through
 from model_export.runtime import Runtime
-from model_export.seen_through import seen_through
 from service.calibrating import crops_of
 from service.engine import Engine
 from service.errors import WireError
@@ -79,18 +79,10 @@ def test_the_engine_cuts_the_crops_of_that_wearer_where_the_face_is_now(bundle: 
         engine.stop()
 
 
-def test_a_calibration_records_what_the_engine_sees() -> None:
+def test_a_calibration_records_the_crops_of_the_rig() -> None:
+    """Where the face is in them is found anew, from all of its takes alike."""
     crops_CHW = make_crops(3, 4)
-    found = crops_of((message(crops_CHW), {}, SLIPS))
-    assert found is not None
-    for camera in Camera:
-        expected_HW = seen_through(SLIPS[camera], crops_CHW[camera])
-        assert (np.abs(found.crops[camera].astype(int) - expected_HW) > 2).mean() < 0.02, camera
-
-
-def test_wearers_without_slip_are_copied_as_before() -> None:
-    crops_CHW = make_crops(3, 5)
-    found = crops_of((message(crops_CHW), {}, {}))
+    found = crops_of((message(crops_CHW), {}))
     assert found is not None
     for camera in Camera:
         np.testing.assert_array_equal(found.crops[camera], crops_CHW[camera])
