@@ -11,6 +11,8 @@ eye's yaw is turned to the wearer's left. What the service adds (filter, hold an
 File versions (metadata "format": "mien-standalone")
     1   the inputs and outputs above; metadata format, version, eu_set, blendshape_names, gaze_names, confidence_names, crops
         (JSON), bundle, bundle_digest, backbone_digest, head_digest (sha256 of the head file), head_version.
+    2   also slip (JSON): for cameras in whose crops the face has slipped, right_px, down_px, turn_deg and scale of
+        model_export.contract.slip; whoever cuts the crops takes it out.
 
 Run as a program, `python -m model_export.standalone --bundle FOLDER --digest SHA256`, it reads a head file from stdin (nothing:
 the universal head) and writes the ONNX file to stdout: the service's way to it, which keeps the onnx package out of the service.
@@ -23,6 +25,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +58,7 @@ from model_export.onnx_features import onnx_features
 from model_export.runtime import INPUT_NAME, OUTPUT_NAME, open_session
 
 STANDALONE_FORMAT: Final = "mien-standalone"
-STANDALONE_VERSION: Final = 1
+STANDALONE_VERSION: Final = 2
 GAZE_NAMES: Final = ("leftYaw", "leftPitch", "rightYaw", "rightPitch")
 OUTPUTS: Final = {"values": EU_COUNT, "gaze": len(GAZE_NAMES), "confidence": len(Camera)}
 _YAW: Final = -3
@@ -245,6 +248,7 @@ def _metadata(bundle: Bundle, head: Head) -> dict[str, str]:
         "gaze_names": json.dumps(GAZE_NAMES),
         "confidence_names": json.dumps([camera.label for camera in Camera]),
         "crops": json.dumps(crops),
+        "slip": json.dumps({camera.label: asdict(slip) for camera, slip in head.slip.items()}),
         "bundle": bundle.name,
         "bundle_digest": bundle.digest,
         "backbone_digest": bundle.backbone_digest,

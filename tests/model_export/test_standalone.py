@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export import standalone
-from model_export.contract import EU_NAMES, Bundle, Camera, Head, read_bundle, write_head
+from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, read_bundle, write_head
 from model_export.contract.onnx_header import read_onnx_header
 from model_export.errors import ExportError
 from model_export.runtime import Eyes, Runtime
@@ -118,7 +118,8 @@ def test_values_and_gaze_are_within_what_is_served(small: Bundle) -> None:
 
 
 def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> None:
-    head = a_head(small, (8, 8, 8))
+    slip = Slip(3.0, -2.0, 1.5)
+    head = replace(a_head(small, (8, 8, 8)), slip={Camera.MOUTH: slip})
     data = standalone_onnx(small, head)
     assert data == standalone_onnx(small, head), "equal heads give equal bytes"
     model = onnx.load_model_from_string(data)
@@ -126,7 +127,8 @@ def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> No
     assert json.loads(metadata["blendshape_names"]) == list(EU_NAMES)
     assert json.loads(metadata["gaze_names"]) == ["leftYaw", "leftPitch", "rightYaw", "rightPitch"]
     assert json.loads(metadata["confidence_names"]) == [camera.label for camera in Camera]
-    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "1", "3")
+    assert Slip(**json.loads(metadata["slip"])["mouth"]) == slip
+    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "2", "3")
     digests = (metadata["bundle_digest"], metadata["backbone_digest"], metadata["head_digest"])
     assert digests == (small.digest, small.backbone_digest, hashlib.sha256(write_head(head)).hexdigest())
     assert not read_onnx_header(data).has_external_data
