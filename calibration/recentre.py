@@ -35,7 +35,7 @@ _NO_REST: Final = ("pupilDilate",)
 RECENTRE_FORMAT: Final = "mien-recentring-report"
 RECENTRE_VERSION: Final = 2
 """1: origin, rest_frames of each camera, eus (before, after, source), summary (outputs_judged, outputs_moved). 2: slip of each
-camera whose place at rest the head knows (right_px, down_px, turn_deg, followed)."""
+camera whose place at rest the head knows (right_px, down_px, turn_deg, scale, followed)."""
 ORIGIN: Final = "recentred"
 """Where a re-centred head, and each output that half of the rest asked to move, comes from; others are "rested" or "old", as in a
 calibration's report."""
@@ -103,6 +103,7 @@ def _slip_report(aligned: Realigned) -> dict[str, Any]:
             "right_px": round(slip.right_px, 1),
             "down_px": round(slip.down_px, 1),
             "turn_deg": round(slip.turn_deg, 1),
+            "scale": round(slip.scale, 2),
             "followed": camera in aligned.followed,
         }
         for camera, slip in aligned.slips.items()

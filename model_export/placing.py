@@ -19,9 +19,11 @@ PLACE_SHARE: Final = 0.8
 _LEAST_PX: Final = 1.0
 """Less is what the reading is off by."""
 _LEAST_DEG: Final = 1.0
+_LEAST_SCALE: Final = 1.03
 _MOST_PX: Final = 24.0
 """More leaves the crop; the rig or the headset is to be put right."""
 _MOST_DEG: Final = 15.0
+_MOST_SCALE: Final = 1.5
 _BATCH: Final = 8
 
 
@@ -42,8 +44,9 @@ def seen_through(slip: Slip, crop_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def is_slip(slip: Slip) -> bool:
     """Whether it is more than reading it is off by, and leaves a face in the crop."""
-    large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG
-    return large and slip.length_px <= _MOST_PX and abs(slip.turn_deg) <= _MOST_DEG
+    scale = max(slip.scale, 1 / slip.scale)
+    large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG or scale >= _LEAST_SCALE
+    return large and slip.length_px <= _MOST_PX and abs(slip.turn_deg) <= _MOST_DEG and scale <= _MOST_SCALE
 
 
 def placings(model: bytes, resting: Resting, camera: Camera, rest_FHW: NDArray[np.uint8]) -> list[Slip]:

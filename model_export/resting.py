@@ -1,6 +1,6 @@
 """What a face at rest tells, learnt from rendered wearers that a bundle's network was not trained on.
 
-Axes: T frame, H W image, F feature, M feature of the map, N fitting, O head output, 3 of a slip; F of rests and of what they tell
+Axes: T frame, H W image, F feature, M feature of the map, N fitting, O head output, 4 of a slip; F of rests and of what they tell
 counts the last layer's alone.
 """
 
@@ -33,6 +33,7 @@ from model_export.placing import placings, seen_through
 SLIP_PX: Final = 8.0
 """Slips are learnt up to this, to the right and down each."""
 SLIP_DEG: Final = 5.0
+SLIP_SCALE: Final = 1.14
 _BATCH: Final = 8
 _FOLDS: Final = 5
 _STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -71,15 +72,15 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
 
 def _places_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> Resting:
     """What a face at rest tells of its place alone: offsets are learnt from faces that are in it."""
-    (eye_slip_M3, eye_place_M), (mouth_slip_M3, mouth_place_M) = slips_of(bundle, entries)
+    (eye_slip_M4, eye_place_M), (mouth_slip_M4, mouth_place_M) = slips_of(bundle, entries)
     nothing: dict[str, NDArray[np.float32]] = {}
     for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
         nothing[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
         nothing[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
     return Resting(
         **nothing,
-        eye_slip_M3=eye_slip_M3,
-        mouth_slip_M3=mouth_slip_M3,
+        eye_slip_M4=eye_slip_M4,
+        mouth_slip_M4=mouth_slip_M4,
         eye_place_M=eye_place_M,
         mouth_place_M=mouth_place_M,
         fittings=0,
@@ -87,13 +88,13 @@ def _places_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> Resting:
 
 
 _Slipping = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""What a map at rest tells of a slip, [1024, 3]: px right, px down, degrees clockwise; and the mean map at rest, [1024]."""
+"""What a map tells of a slip, [1024, 4]: px right, px down, degrees clockwise, log of scale; and the mean map at rest, [1024]."""
 
 
 def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[_Slipping, _Slipping]:
     """The same of eyes (right ones mirrored) and of mouths.
 
-    From rest pictures of each fitting and the same moved and turned at random; ridge regression. 0.1 s of CPU a wearer.
+    From rest pictures of each fitting and the same moved, turned and scaled at random; ridge regression. 0.1 s of CPU a wearer.
     """
     rng = np.random.default_rng(0)
     eyes, mouths = [], []
@@ -107,27 +108,27 @@ def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[_Slipping, 
 
 
 SlippedMaps = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-"""Maps at rest and by how much they changed, [N, 1024] each, and the slips that changed them, [N, 3]."""
+"""Maps at rest and by how much they changed, [N, 1024] each, and the slips that changed them, [N, 4]."""
 
 
 def slipped_maps(model: bytes, rest_NHW: NDArray[np.uint8], rng: np.random.Generator) -> SlippedMaps:
-    """Each picture's map against that of the same, moved and turned at random."""
-    drawn_N3 = rng.uniform(-1, 1, (len(rest_NHW), 3)) * (SLIP_PX, SLIP_PX, SLIP_DEG)
-    slips = [Slip(right, down, turn) for right, down, turn in drawn_N3.tolist()]
+    """Each picture's map against that of the same, moved, turned and scaled at random."""
+    drawn_N4 = rng.uniform(-1, 1, (len(rest_NHW), 4)) * (SLIP_PX, SLIP_PX, SLIP_DEG, np.log(SLIP_SCALE))
+    slips = [Slip(right, down, turn, float(np.exp(log_scale))) for right, down, turn, log_scale in drawn_N4.tolist()]
     moved_NHW = np.stack([seen_through(slip.inverse(), rest_HW) for slip, rest_HW in zip(slips, rest_NHW, strict=True)])
     before_NM, after_NM = (
         onnx_features(model, crops_NHW, _BATCH)[:, LAST_COUNT:] for crops_NHW in (rest_NHW, moved_NHW)
     )
-    return before_NM, after_NM - before_NM, drawn_N3.astype(np.float32)
+    return before_NM, after_NM - before_NM, drawn_N4.astype(np.float32)
 
 
 def slip_ridge(slipped: Sequence[SlippedMaps]) -> _Slipping:
     """Slips by changes of maps; no change tells no slip, hence no constant."""
-    before_NM, changed_NM, slip_N3 = (np.concatenate(parts).astype(np.float64) for parts in zip(*slipped, strict=True))
+    before_NM, changed_NM, slip_N4 = (np.concatenate(parts).astype(np.float64) for parts in zip(*slipped, strict=True))
     gram_MM = changed_NM.T @ changed_NM
     gram_MM[np.diag_indices(MAP_COUNT)] += max(_SLIP_STRENGTH * float(np.trace(gram_MM)) / MAP_COUNT, 1e-9)
-    slip_M3 = np.linalg.solve(gram_MM, changed_NM.T @ slip_N3)
-    return slip_M3.astype(np.float32), before_NM.mean(axis=0).astype(np.float32)
+    slip_M4 = np.linalg.solve(gram_MM, changed_NM.T @ slip_N4)
+    return slip_M4.astype(np.float32), before_NM.mean(axis=0).astype(np.float32)
 
 
 _Frames = tuple[NDArray[np.uint8], NDArray[np.intp]]

@@ -102,7 +102,7 @@ def make_resting(**changes: Any) -> Resting:
     for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
         zeros[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
         zeros[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
-        zeros[f"{part}_slip_M3"] = np.zeros((MAP_COUNT, 3), np.float32)
+        zeros[f"{part}_slip_M4"] = np.zeros((MAP_COUNT, 4), np.float32)
         zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
 

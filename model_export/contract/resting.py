@@ -13,19 +13,20 @@ movement worse (docs/experiments.md). Neutral-image conditioning, as a rest imag
 input: it costs nothing per frame.
 
 And the same face at rest tells how a headset slipped that was put on again, or during use: the map m below the last layer shows
-where things are, and its difference from the map of the rest that a head was fitted in gives px and degrees, linearly again:
+where things are, and its difference from the map of the rest that a head was fitted in tells all of it, linearly again:
 
-    (right_px, down_px, turn_deg) = (m - reference) . slip_M3
+    (right_px, down_px, turn_deg, log scale) = (m - reference) . slip_M4
 
 With the mean map of faces at rest for a reference, the same says how far this face is from where most faces are in their crops.
 
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
-    2   also eye_slip_M3, mouth_slip_M3 float16 [1024, 3], eye_place_M, mouth_place_M float16 [1024].
+    2   also eye_slip_M4, mouth_slip_M4 float16 [1024, 4], eye_place_M, mouth_place_M float16 [1024].
 """
 
 from dataclasses import dataclass, fields, replace
+from math import exp
 from typing import Final
 
 import numpy as np
@@ -43,6 +44,8 @@ from model_export.contract.slip import Slip
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
 _VERSION: Final = 2
+_MOST_LOG: Final = 0.5
+"""Of a scale that is read: beyond, the map is of something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,9 @@ class Resting:
     """What to add to each output for a feature that is off that mean by 1."""
     mouth_mean_F: NDArray[np.float32]
     mouth_shift_FO: NDArray[np.float32]
-    eye_slip_M3: NDArray[np.float32]
-    """Px to the right, px down and degrees clockwise for a feature of the map that is off the reference by 1."""
-    mouth_slip_M3: NDArray[np.float32]
+    eye_slip_M4: NDArray[np.float32]
+    """Px to the right, px down, degrees clockwise and logarithm of the scale for a feature of the map off the reference by 1."""
+    mouth_slip_M4: NDArray[np.float32]
     eye_place_M: NDArray[np.float32]
     """The map of a face at rest, mean over fittings."""
     mouth_place_M: NDArray[np.float32]
@@ -69,7 +72,7 @@ class Resting:
             for name, shape in (
                 (f"{part}_mean_F", (LAST_COUNT,)),
                 (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
-                (f"{part}_slip_M3", (MAP_COUNT, 3)),
+                (f"{part}_slip_M4", (MAP_COUNT, 4)),
                 (f"{part}_place_M", (MAP_COUNT,)),
             ):
                 array: NDArray[np.float32] = getattr(self, name)
@@ -95,9 +98,10 @@ class Resting:
         return self.mouth_place_M if camera is Camera.MOUTH else self.eye_place_M
 
     def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
-        """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px and 1.5 degrees."""
-        slip_M3 = self.mouth_slip_M3 if camera is Camera.MOUTH else self.eye_slip_M3
-        slip = Slip(*map(float, (map_M - reference_M) @ slip_M3))
+        """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px, 1.5 degrees, 3 %."""
+        slip_M4 = self.mouth_slip_M4 if camera is Camera.MOUTH else self.eye_slip_M4
+        right, down, turn, log_scale = map(float, (map_M - reference_M) @ slip_M4)
+        slip = Slip(right, down, turn, exp(min(max(log_scale, -_MOST_LOG), _MOST_LOG)))
         return slip.mirrored() if camera is Camera.RIGHT_EYE else slip
 
 
@@ -127,8 +131,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_mean_F": np.ascontiguousarray(resting.mouth_mean_F),
         "eye_shift_FO": resting.eye_shift_FO.astype(np.float16),
         "mouth_shift_FO": resting.mouth_shift_FO.astype(np.float16),
-        "eye_slip_M3": resting.eye_slip_M3.astype(np.float16),
-        "mouth_slip_M3": resting.mouth_slip_M3.astype(np.float16),
+        "eye_slip_M4": resting.eye_slip_M4.astype(np.float16),
+        "mouth_slip_M4": resting.mouth_slip_M4.astype(np.float16),
         "eye_place_M": resting.eye_place_M.astype(np.float16),
         "mouth_place_M": resting.mouth_place_M.astype(np.float16),
     }

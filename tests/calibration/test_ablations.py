@@ -49,8 +49,8 @@ def knowing_bundle(folder: Path) -> Bundle:
     """A small bundle with what rest tells."""
     bundle = make_bundle(folder)
     random = np.random.default_rng(5)
-    slip_M3 = np.zeros((MAP_COUNT, 3), np.float32)
-    slip_M3[:, 0] = 2 / MAP_COUNT  # about a pixel for a look
+    slip_M4 = np.zeros((MAP_COUNT, 4), np.float32)
+    slip_M4[:, 0] = 2 / MAP_COUNT  # about a pixel for a look
     eye_FO, mouth_FO = (random.normal(0, 1e-3, (LAST_COUNT, outputs)).astype(np.float32) for outputs in (15, 33))
     return write_bundle(
         folder,
@@ -60,7 +60,7 @@ def knowing_bundle(folder: Path) -> Bundle:
         head=bundle.head,
         golden=bundle.golden,
         training=bundle.training,
-        resting=make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO, eye_slip_M3=slip_M3, mouth_slip_M3=slip_M3),
+        resting=make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO, eye_slip_M4=slip_M4, mouth_slip_M4=slip_M4),
     )
 
 

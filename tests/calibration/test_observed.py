@@ -58,8 +58,8 @@ def test_it_gives_what_measuring_anew_gives(bundle: Bundle, takes: list[Take]) -
 
 
 def test_faces_are_placed_by_their_rest(bundle: Bundle, takes: list[Take]) -> None:
-    read = np.random.default_rng(3).normal(0, 0.02, (MAP_COUNT, 3)).astype(np.float32)
-    knowing = replace(bundle, resting=make_resting(eye_slip_M3=read, mouth_slip_M3=read))
+    read = np.random.default_rng(3).normal(0, 0.02, (MAP_COUNT, 4)).astype(np.float32)
+    knowing = replace(bundle, resting=make_resting(eye_slip_M4=read, mouth_slip_M4=read))
     observed = Observed(knowing)
     slips = placed(takes[0], knowing)
     assert slips

@@ -35,6 +35,11 @@ def skin(seed: int = 0) -> NDArray[np.uint8]:
     return np.asarray(np.clip(128 + 25 * sum(layers), 0, 255), np.uint8)
 
 
+def face(seed: int = 0) -> NDArray[np.uint8]:
+    """The same, soft as skin is: random kernels read slips off it."""
+    return np.asarray(cv2.GaussianBlur(skin(seed), (0, 0), 3), np.uint8)
+
+
 def recording(picture_HW: NDArray[np.uint8], count: int = 2) -> Take:
     """The picture for all three cameras, the right eye's mirrored, as faces are."""
     mirrored = np.ascontiguousarray(picture_HW[:, ::-1]).tobytes()
@@ -79,15 +84,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A small bundle that knows how these pictures' maps change with a slip, and where most of these faces are."""
     bundle = make_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
     rng = np.random.default_rng(1)
-    pictures_NHW = np.stack([skin(seed) for seed in range(3)] * 120)
-    (eye_slip_M3, _), (mouth_slip_M3, _) = (
+    pictures_NHW = np.stack([face(seed) for seed in range(3)] * 300)
+    (eye_slip_M4, _), (mouth_slip_M4, _) = (
         slip_ridge([slipped_maps(model, pictures_NHW, rng)]) for model in (bundle.eye_onnx, bundle.mouth_onnx)
     )
     eye_M, mouth_M = (
-        onnx_features(model, skin()[None], 1)[0, LAST_COUNT:] for model in (bundle.eye_onnx, bundle.mouth_onnx)
+        onnx_features(model, face()[None], 1)[0, LAST_COUNT:] for model in (bundle.eye_onnx, bundle.mouth_onnx)
     )
     resting = make_resting(
-        eye_slip_M3=eye_slip_M3, mouth_slip_M3=mouth_slip_M3, eye_place_M=eye_M, mouth_place_M=mouth_M
+        eye_slip_M4=eye_slip_M4, mouth_slip_M4=mouth_slip_M4, eye_place_M=eye_M, mouth_place_M=mouth_M
     )
     return replace(bundle, resting=resting)
 
@@ -95,19 +100,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def head(bundle: Bundle) -> Head:
     """A wearer's head that was fitted while the face was where it is in `recording`."""
-    rest = rest_features([features_of(recording(skin(), 20), bundle)])
+    rest = rest_features([features_of(recording(face(), 20), bundle)])
     reference = {camera: rest_F[LAST_COUNT:] for camera, rest_F in rest.items()}
     return replace(bundle.head, head_version=3, parent=2, reference=reference)
 
 
 def is_near(found: Slip, expected: Slip) -> bool:
     off = found.inverse().then(expected)
-    return off.length_px < 2 and abs(off.turn_deg) < 1.5
+    return off.length_px < 2 and abs(off.turn_deg) < 2.5 and 0.93 < off.scale < 1.07
 
 
 @pytest.mark.parametrize("slip", SLIPS)
 def test_a_slip_is_found_in_each_cameras_own_picture_and_followed(bundle: Bundle, head: Head, slip: Slip) -> None:
-    moved = slipped(recording(skin(), 20), slip)
+    moved = slipped(recording(face(), 20), slip)
     found = realigned(head, moved, bundle)
     assert found.followed == tuple(Camera)
     before = features_of(moved, bundle)
@@ -125,28 +130,28 @@ def test_a_slip_is_found_in_each_cameras_own_picture_and_followed(bundle: Bundle
 
 def test_a_second_slip_is_followed_from_the_first(bundle: Bundle, head: Head) -> None:
     first, second = Slip(4.0, 0.0, 0.0), Slip(0.0, 4.0, 2.0)
-    once = realigned(head, slipped(recording(skin(), 20), first), bundle).head
-    found = realigned(once, slipped(slipped(recording(skin(), 20), second), first), bundle)
+    once = realigned(head, slipped(recording(face(), 20), first), bundle).head
+    found = realigned(once, slipped(slipped(recording(face(), 20), second), first), bundle)
     assert is_near(found.head.slip[Camera.MOUTH], first.then(second))
     assert is_near(found.slips[Camera.MOUTH], second), "what is told is what moved since"
-    back = realigned(found.head, recording(skin(), 20), bundle)
+    back = realigned(found.head, recording(face(), 20), bundle)
     assert is_near(back.head.slip[Camera.MOUTH], NO_SLIP)
 
 
 def test_a_headset_that_sits_as_before_stays(bundle: Bundle, head: Head) -> None:
-    found = realigned(head, recording(skin(), 20), bundle)
+    found = realigned(head, recording(face(), 20), bundle)
     assert found.head is head
     assert found.followed == ()
     assert found.slips.keys() == set(Camera)
 
 
 def test_a_face_that_left_the_crop_is_not_followed(bundle: Bundle, head: Head) -> None:
-    far = realigned(head, slipped(recording(skin(), 20), Slip(90.0, 0.0, 0.0)), bundle)
+    far = realigned(head, slipped(recording(face(), 20), Slip(90.0, 0.0, 0.0)), bundle)
     assert all(far.slips[camera].length_px <= 24 for camera in far.followed)
 
 
 def test_heads_and_bundles_that_know_nothing_of_it_stay(bundle: Bundle, head: Head) -> None:
-    moved = slipped(recording(skin(), 20), SLIPS[0])
+    moved = slipped(recording(face(), 20), SLIPS[0])
     fitted = replace(head, reference={})  # its fit was of crops as the rig cuts them
     for one, other in ((fitted, bundle), (head, replace(bundle, resting=None))):
         found = realigned(one, moved, other)
@@ -154,26 +159,26 @@ def test_heads_and_bundles_that_know_nothing_of_it_stay(bundle: Bundle, head: He
 
 
 def test_cameras_that_saw_nothing_stay(bundle: Bundle, head: Head) -> None:
-    moved = slipped(recording(skin(), 20), SLIPS[0])
+    moved = slipped(recording(face(), 20), SLIPS[0])
     moved = replace(moved, images={Camera.LEFT_EYE: moved.images[Camera.LEFT_EYE], Camera.MOUTH: (b"",) * 20})
     assert realigned(head, moved, bundle).followed == (Camera.LEFT_EYE,)
     assert placed(moved, bundle).keys() == {Camera.LEFT_EYE}
 
 
 def test_a_new_face_is_placed_most_of_the_way_to_where_faces_are(bundle: Bundle) -> None:
-    slips = placed(slipped(recording(skin(), 20), Slip(6.0, -4.0, 0.0)), bundle)
+    slips = placed(slipped(recording(face(), 20), Slip(6.0, -4.0, 0.0)), bundle)
     for camera in Camera:
         assert is_near(slips[camera], Slip(0.8 * 6, 0.8 * -4, 0.0))
-    assert placed(recording(skin(), 20), bundle) == {}, "it is there"
-    assert placed(recording(skin(), 20), replace(bundle, resting=None)) == {}
+    assert placed(recording(face(), 20), bundle) == {}, "it is there"
+    assert placed(recording(face(), 20), replace(bundle, resting=None)) == {}
 
 
 def test_a_universal_head_is_placed_by_a_rest_and_again_by_the_next(bundle: Bundle) -> None:
-    found = recentre_take(bundle.head, slipped(recording(skin(), 20), SLIPS[0]), bundle)
+    found = recentre_take(bundle.head, slipped(recording(face(), 20), SLIPS[0]), bundle)
     assert (found.better, found.head.head_version) == (True, 1)
     assert is_near(found.head.slip[Camera.MOUTH], SLIPS[0].share(0.8))
     rested_head = replace(found.head, rest=dict.fromkeys(Camera, np.zeros(LAST_COUNT, np.float32)))
-    again = realigned(rested_head, slipped(recording(skin(), 20), Slip(-5.0, 0.0, 0.0)), bundle)
+    again = realigned(rested_head, slipped(recording(face(), 20), Slip(-5.0, 0.0, 0.0)), bundle)
     assert is_near(again.head.slip[Camera.MOUTH], Slip(-4.0, 0.0, 0.0))
 
 
@@ -192,7 +197,7 @@ def test_a_calibration_places_the_face_and_remembers_where_it_was(bundle: Bundle
 
 
 def test_a_re_centring_follows_the_slip_and_says_so(bundle: Bundle, head: Head) -> None:
-    found = recentre_take(head, slipped(recording(skin(), 20), SLIPS[0]), bundle)
+    found = recentre_take(head, slipped(recording(face(), 20), SLIPS[0]), bundle)
     assert found.better
     assert (found.head.head_version, found.head.parent) == (4, 3)
     told = found.report["slip"]["mouth"]
@@ -206,13 +211,19 @@ def test_a_re_centring_follows_the_slip_and_says_so(bundle: Bundle, head: Head) 
 
 
 def test_a_re_centring_of_a_headset_that_sits_as_before_tells_that_it_does(bundle: Bundle, head: Head) -> None:
-    told = recentre_take(head, recording(skin(), 20), bundle).report["slip"]
+    told = recentre_take(head, recording(face(), 20), bundle).report["slip"]
     assert {one["followed"] for one in told.values()} == {False}
     assert max(abs(one["right_px"]) for one in told.values()) < 1
-    assert recentre_take(replace(head, reference={}), recording(skin(), 20), bundle).report["slip"] == {}
+    assert recentre_take(replace(head, reference={}), recording(face(), 20), bundle).report["slip"] == {}
 
 
 def test_a_slip_that_leaves_the_crop_is_no_head(head: Head) -> None:
     with pytest.raises(ValueError, match="`slip` of mouth should be of a face that is still in the crop"):
         replace(head, slip={Camera.MOUTH: Slip(200.0, 0.0, 0.0)})
     assert replace(head, slip={Camera.MOUTH: NO_SLIP}).slip[Camera.MOUTH] == NO_SLIP
+
+
+def test_a_camera_that_came_nearer_is_followed_too(bundle: Bundle, head: Head) -> None:
+    found = realigned(head, slipped(recording(face(), 20), Slip(2.0, 1.0, 0.0, 1.1)), bundle)
+    assert Camera.MOUTH in found.followed
+    assert found.head.slip[Camera.MOUTH].scale == pytest.approx(1.1, abs=0.07)

@@ -12,9 +12,9 @@ from service.slip_watch import EVERY_NS, LEAST_LOOKS, LOOKS, SlipWatch
 from tests.bundles import make_head, make_resting
 
 STILL_S = np.zeros(SIGNAL_COUNT, np.float32)
-READ = np.zeros((MAP_COUNT, 3), np.float32)
+READ = np.zeros((MAP_COUNT, 4), np.float32)
 READ[:, 0] = 1 / MAP_COUNT  # one px to the right for a map that is 1 higher everywhere
-RESTING = make_resting(eye_slip_M3=READ, mouth_slip_M3=READ)
+RESTING = make_resting(eye_slip_M4=READ, mouth_slip_M4=READ)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ RESTING = Resting(
     normal(LAST_COUNT, 15),
     normal(LAST_COUNT),
     normal(LAST_COUNT, 33),
-    normal(MAP_COUNT, 3),
-    normal(MAP_COUNT, 3),
+    normal(MAP_COUNT, 4),
+    normal(MAP_COUNT, 4),
     normal(MAP_COUNT),
     normal(MAP_COUNT),
     40,
@@ -94,7 +94,7 @@ def test_it_survives_its_file_in_half_precision() -> None:
     np.testing.assert_allclose(found.eye_shift_FO, RESTING.eye_shift_FO, rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(found.mouth_mean_F, RESTING.mouth_mean_F)
     assert found.fittings == 40
-    np.testing.assert_allclose(found.mouth_slip_M3, RESTING.mouth_slip_M3, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found.mouth_slip_M4, RESTING.mouth_slip_M4, rtol=1e-3, atol=1e-6)
     assert len(data) < 50_000
 
 
@@ -105,15 +105,16 @@ def test_a_file_of_something_else_is_refused() -> None:
             read_resting(wrong)
     with pytest.raises(ContractError, match=r"`eye_shift_FO` should be float32 \[256, 15\]"):
         replace(RESTING, eye_shift_FO=RESTING.mouth_shift_FO)
-    with pytest.raises(ContractError, match=r"`mouth_slip_M3` should be float32 \[1024, 3\]"):
-        replace(RESTING, mouth_slip_M3=RESTING.mouth_slip_M3[:-1])
+    with pytest.raises(ContractError, match=r"`mouth_slip_M4` should be float32 \[1024, 4\]"):
+        replace(RESTING, mouth_slip_M4=RESTING.mouth_slip_M4[:-1])
 
 
 def test_a_slip_is_read_off_the_change_of_the_map_and_a_right_eyes_is_mirrored() -> None:
     before_M, after_M = normal(MAP_COUNT), normal(MAP_COUNT)
-    right, down, turn = (after_M - before_M) @ RESTING.eye_slip_M3
+    right, down, turn, log_scale = (after_M - before_M) @ RESTING.eye_slip_M4
     left_eye, right_eye = (RESTING.slip(camera, after_M, before_M) for camera in (Camera.LEFT_EYE, Camera.RIGHT_EYE))
     assert (left_eye.right_px, left_eye.down_px, left_eye.turn_deg) == pytest.approx((right, down, turn), rel=1e-4)
+    assert left_eye.scale == pytest.approx(np.exp(np.clip(log_scale, -0.5, 0.5)))
     assert right_eye == left_eye.mirrored()
     assert RESTING.slip(Camera.MOUTH, before_M, before_M) == Slip(0.0, 0.0, 0.0)
 
