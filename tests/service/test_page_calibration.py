@@ -271,7 +271,7 @@ def test_a_profile_chosen_while_the_service_is_asked_stays_chosen(
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
     ToldPage(page, kept[0].http_url)
     expect(page.locator("#worth")).to_be_visible()
-    expect(page.locator("#worth")).to_contain_text("free movement by 3 to 4 %")
+    expect(page.locator("#worth")).to_contain_text("free movement by 5 to 9 %")
     assert page.locator("body").inner_html().count("free movement") == 1
 
 
