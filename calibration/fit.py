@@ -14,7 +14,8 @@ overlap in one picture, and takes show them one by one. The same correction of t
 less, one of the larger map before this one no more (docs/experiments.md).
 
 Outputs share nothing here, so their losses need no balancing. There are more features than frames, so each output is one solve in
-as many unknowns as frames (ridge regression in its dual form, Saunders 1998), of at most 500 frames: neighbours are alike, and 1,000 are no better.
+as many unknowns as frames (ridge regression in its dual form, Saunders 1998), of at most 500 frames: neighbours are alike, and
+1,000 are no better.
 """
 
 from dataclasses import dataclass, replace
