@@ -51,7 +51,7 @@ class AblatedWearer:
 
 
 def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> AblatedWearer:
-    """All variants on one wearer; about a minute of one core."""
+    """All variants on one wearer; under two minutes of one core."""
     takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
     after = read_take((folder / AFTER_FILE).read_bytes())
     measured, truth_TE = measure(takes, bundle), true_targets(after).values_TE

@@ -58,11 +58,12 @@ class Calibration:
     """Takes that were not used, and why."""
 
 
-def calibrate(  # noqa: PLR0917 - all that a calibration is told
+def calibrate(
     takes: Sequence[FitTake],
     universal: Head,
     current: Head | None = None,
     config: CalibrateConfig | None = None,
+    *,
     resting: Resting | None = None,
     slips: Mapping[Camera, Slip] | None = None,
 ) -> Calibration:
@@ -119,16 +120,18 @@ def calibrate_takes(
     What `observed` has measured in them already, with the same bundle, is not measured again.
     """
     observed = observed or Observed(bundle)
-    found = targets_from(observed.sight(takes))
+    sight = observed.sight(takes)
+    found = targets_from(sight)
     by_start = {(take.cue, int(take.t_ns[0])): take for take in takes}
     rest = next((take for take in reversed(takes) if take.cue == "rest"), None)
+    # A camera that was covered at rest tells nothing: neither where the face is nor what its answers are off by.
     pairs = [
-        FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])], rest), targets)
+        FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])], rest).without(sight.unusable), targets)
         for targets in found.accepted
     ]
-    slips = observed.placed(rest)
-    found_head = calibrate(pairs, bundle.head, current, config, bundle.resting, slips)
-    return replace(found_head, refused=tuple(found.refused))
+    slips = {camera: slip for camera, slip in observed.placed(rest).items() if camera not in sight.unusable}
+    outcome = calibrate(pairs, bundle.head, current, config, resting=bundle.resting, slips=slips)
+    return replace(outcome, refused=tuple(found.refused))
 
 
 @dataclass(frozen=True, slots=True)

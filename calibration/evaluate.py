@@ -100,7 +100,7 @@ def wearer_folders(takes: Path) -> list[Path]:
 
 
 def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> EvaluatedWearer:
-    """All methods on one wearer; about 25 s of one core."""
+    """All methods on one wearer; about a minute of one core."""
     config = config or CalibrateConfig()
     takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
     after = read_take((folder / AFTER_FILE).read_bytes())

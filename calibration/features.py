@@ -3,7 +3,7 @@
 Axes: T frame set, F feature, O head output, E expression unit, 4 gaze.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,11 @@ class TakeFeatures:
 
     def __len__(self) -> int:
         return len(self.t_ns)
+
+    def without(self, cameras: Collection[Camera]) -> "TakeFeatures":
+        """The same as if these cameras had not been there."""
+        left = {camera: features_TF for camera, features_TF in self.features.items() if camera not in cameras}
+        return TakeFeatures(self.cue, self.t_ns, left)
 
 
 def features_of(take: Take, bundle: Bundle) -> TakeFeatures:

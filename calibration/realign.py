@@ -59,10 +59,15 @@ def realigned(head: Head, rest: Take, bundle: Bundle) -> Realigned:
     if bundle.resting is None:
         return Realigned(head, now, {}, ())
     references = {camera: map_M for camera, map_M in head.reference.items() if camera in rest.images}
-    total = _read(rest, bundle, references, head.slip) | {
-        camera: slip
-        for camera, slip in placed(rest, bundle).items()
+    anew = {
+        camera: bundle.resting.place(camera)
+        for camera in rest.images
         if camera not in references and (head.head_version == 0 or camera in head.rest)
+    }
+    begin = {camera: slip for camera, slip in head.slip.items() if camera in references}
+    total = {
+        camera: followed_share(slip) if camera in anew else slip
+        for camera, slip in _read(rest, bundle, references | anew, begin).items()
     }
     slips = {camera: head.slip.get(camera, NO_SLIP).inverse().then(slip) for camera, slip in total.items()}
     then = features_of(moved_back(rest, total), bundle)

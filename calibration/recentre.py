@@ -28,6 +28,7 @@ from calibration.features import GAZE_OUTPUTS, TakeFeatures
 from calibration.gate import OUTPUT_NAMES
 from calibration.realign import Realigned, realigned
 from calibration.rested import LEAST_FRAMES, rest_features
+from calibration.seen import neutrals_of
 from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, RegionHead, Resting, Take, rested
 from model_export.contract.head import OUTPUT_COUNT
 
@@ -87,7 +88,9 @@ class Recentred:
 
 
 def recentre_take(head: Head, rest: Take, bundle: Bundle, config: RecentreConfig | None = None) -> Recentred:
-    """The same from a rest take, whose crops were cut as the head wants them: crops follow the slip that it shows first."""
+    """The same from a rest take with the rig's crops: first crops follow the face. Cameras that are covered in it stay."""
+    _, covered = neutrals_of([rest])
+    rest = replace(rest, images={camera: images for camera, images in rest.images.items() if camera not in covered})
     aligned = realigned(head, rest, bundle)
     found = recentre_judged(aligned.head, aligned.seen, config, bundle.resting)
     report = {**found.report, "slip": _slip_report(aligned)}

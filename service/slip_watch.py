@@ -21,7 +21,7 @@ from model_export.contract.slip import Slip
 from service.signals import REGION_SIGNALS, SIGNALS
 
 EVERY_NS: Final = 100_000_000
-"""So often at the most a camera's frame is looked at: a look takes 15 us."""
+"""So often at the most a camera's frame is looked at: a look takes some 25 us."""
 LOOKS: Final = 100
 """Over so many looks at a resting face the mean runs: ten seconds of rest."""
 LEAST_LOOKS: Final = 20

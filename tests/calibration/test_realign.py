@@ -227,3 +227,21 @@ def test_a_camera_that_came_nearer_is_followed_too(bundle: Bundle, head: Head) -
     found = realigned(head, slipped(recording(face(), 20), Slip(2.0, 1.0, 0.0, 1.1)), bundle)
     assert Camera.MOUTH in found.followed
     assert found.head.slip[Camera.MOUTH].scale == pytest.approx(1.1, abs=0.07)
+
+
+def covered(take: Take, camera: Camera) -> Take:
+    grey = bytes([3]) * (128 * 128)
+    return replace(take, images={**take.images, camera: (grey,) * len(take)})
+
+
+def test_a_camera_that_was_covered_at_rest_keeps_all_it_has(bundle: Bundle) -> None:
+    """Nothing of a black picture is followed, moves an offset, or is remembered as the wearer's rest."""
+    takes = [covered(take, Camera.MOUTH) for take in calibration(Person(), CUES[:3])]
+    shift_FO = np.full((LAST_COUNT, 33), 1e-3, np.float32)
+    assert bundle.resting is not None
+    telling = replace(bundle, resting=replace(bundle.resting, mouth_shift_FO=shift_FO))
+    for found in (calibrate_takes(takes, telling).head, recentre_take(bundle.head, takes[0], telling).head):
+        assert found is not bundle.head
+        assert found.mouth is bundle.head.mouth
+        for known in (found.slip, found.reference, found.rest):
+            assert Camera.MOUTH not in known
