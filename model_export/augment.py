@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import CROP_SIZE_PX
+from model_export.contract import CROP_SIZE_PX, NO_SLIP, Slip
 
 Pixels = NDArray[np.uint8]
 
@@ -31,6 +31,10 @@ class AugmentConfig:
     """Share of crops made unreadable, to teach the confidence."""
     photometric: float = 0.75
     """Share of crops whose skin, light, focus and noise are changed beyond what was rendered: real skin is never as smooth."""
+    placed: float = 0.65
+    """Share of crops cut where the face is, where that is known; the others teach what to say of faces that nobody placed."""
+    placed_range: float = 0.6
+    """Geometric ranges of a placed crop, share of the others': what a place is read wrongly by, and a headset slips in use."""
 
     def __post_init__(self) -> None:
         if not (
@@ -38,6 +42,8 @@ class AugmentConfig:
             and 0 <= self.scale < 1
             and 0 <= self.spoiled < 1
             and 0 <= self.photometric <= 1
+            and 0 <= self.placed <= 1
+            and 0 <= self.placed_range <= 1
             and self.rotation_deg >= 0
         ):
             raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
@@ -47,8 +53,8 @@ class AugmentConfig:
         return replace(self, shift=share * self.shift, scale=share * self.scale, rotation_deg=share * self.rotation_deg)
 
 
-NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0)
-"""Crops as they are rendered."""
+NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0, placed=1.0)
+"""Crops as they are rendered, or as they are placed."""
 
 _NOISE_SIDE: Final = 2 * CROP_SIZE_PX
 _NOISE_SIGMAS: Final = (2.0, 4.0, 7.0, 11.0)
@@ -79,14 +85,23 @@ class Augmented(NamedTuple):
     """Where its points went: an affine map about the middle of the crop, px."""
 
 
-def augment(pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool) -> Augmented:
-    """A changed copy of a crop, mirrored if asked."""
-    if config == NO_AUGMENTATION:
+def augment(
+    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool, slip: Slip | None = None
+) -> Augmented:
+    """A changed copy of a crop, mirrored if asked.
+
+    `slip`: where the face is, upright and not mirrored; with it, some crops are cut there. None where nobody knows.
+    """
+    if slip is not None and rng.random() < config.placed:
+        config = config.scaled(config.placed_range)
+    else:
+        slip = NO_SLIP
+    if config == NO_AUGMENTATION and slip == NO_SLIP:
         same_HW = np.ascontiguousarray(pixels_HW[:, ::-1]) if mirrored else pixels_HW
         return Augmented(same_HW, True, np.array([[-1.0 if mirrored else 1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     intact = bool(rng.random() >= config.spoiled)
     spoil = "" if intact else str(rng.choice(_SPOILS))
-    changed_HW, way_23 = _place(pixels_HW, rng, config, mirrored=mirrored, misframed=spoil == "misframed")
+    changed_HW, way_23 = _place(pixels_HW, rng, config, slip, mirrored=mirrored, misframed=spoil == "misframed")
     if rng.random() >= config.photometric and not spoil:
         return Augmented(changed_HW, True, way_23)
     if rng.random() < 0.10:
@@ -107,7 +122,7 @@ _SPOILS: Final = ("covered", "misframed", "blurred", "garbage", "exposure")
 
 
 def _place(
-    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool, misframed: bool
+    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, slip: Slip, *, mirrored: bool, misframed: bool
 ) -> tuple[Pixels, NDArray[np.float64]]:
     centre = (CROP_SIZE_PX - 1) / 2
     turn, across, along, zoom = rng.uniform(-1, 1, 4)
@@ -125,18 +140,15 @@ def _place(
             angle = math.radians(rng.uniform(70, 290))
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     flip = -1.0 if mirrored else 1.0
-    matrix = np.array(
-        [
-            [cos * flip, -sin, centre + shift_x - flip * cos * centre + sin * centre],
-            [sin * flip, cos, centre + shift_y - flip * sin * centre - cos * centre],
-        ]
-    )
-    way_23 = np.array([[cos * flip, -sin, shift_x], [sin * flip, cos, shift_y]])
+    placed_33 = np.vstack([slip.inverse().matrix_23(), (0.0, 0.0, 1.0)])
+    way_23 = np.array([[cos * flip, -sin, shift_x], [sin * flip, cos, shift_y]]) @ placed_33
+    matrix_23 = way_23.copy()
+    matrix_23[:, 2] += centre - way_23[:, :2] @ (centre, centre)
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
     placed_HW = np.asarray(
         cv2.warpAffine(
             pixels_HW,
-            matrix,
+            matrix_23,
             (CROP_SIZE_PX, CROP_SIZE_PX),
             flags=cv2.INTER_LINEAR,
             borderMode=border,

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model_export.augment import AugmentConfig, augment
-from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, MOUTH_EUS
+from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, MOUTH_EUS, Camera, Slip
 from model_export.data import Shard, ShardEntry, open_shard
+from model_export.places import Places
 from model_export.points import EYE_POINTS, MOUTH_POINTS, MOUTH_POINTS_MIRROR, carried
 
 _EYES: Final = len(EYE_MOVEMENTS)
@@ -74,6 +75,7 @@ class BatchSource(Dataset[Batch]):
         entries: Sequence[ShardEntry],
         frame_sets: int,
         augmentation: AugmentConfig,
+        places: Places | None = None,
         *,
         seed: int,
         rank: int = 0,
@@ -87,9 +89,11 @@ class BatchSource(Dataset[Batch]):
         self._shard_N = np.repeat(np.arange(len(counts)), counts)
         self._frame_N = np.concatenate([np.arange(count) for count in counts])
         self._shards: list[Shard] | None = None
+        self._places = places
+        self._slips: dict[int, dict[Camera, list[Slip]]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_shards": None}
+        return {**self.__dict__, "_shards": None, "_slips": {}}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,16 +118,19 @@ class BatchSource(Dataset[Batch]):
         first = (step * self._ranks + self._rank) * count
         for n in range(count):
             index = self._index(first + n)
-            shard, t = self._shards[self._shard_N[index]], int(self._frame_N[index])
+            number, t = int(self._shard_N[index]), int(self._frame_N[index])
+            shard, slips = self._shards[number], self._slips_of(number, t)
             values_2E, gaze_22 = eye_labels(shard, t)
             for eye, crop_HW in ((0, shard.left_eye_THW[t]), (1, shard.right_eye_THW[t])):
-                b = n + eye * count
-                eyes_BHW[b], eye_intact_B[b], way_23 = augment(crop_HW, rng, self._augmentation, mirrored=eye == 1)
+                b, slip = n + eye * count, slips.get((Camera.LEFT_EYE, Camera.RIGHT_EYE)[eye])
+                seen = augment(crop_HW, rng, self._augmentation, mirrored=eye == 1, slip=slip)
+                eyes_BHW[b], eye_intact_B[b], way_23 = seen
                 eye_points_BK4[b] = carried(shard.eye_points_T2K4[t, eye], way_23)
                 eye_values_BE[b], eye_gaze_BO[b] = values_2E[eye], gaze_22[eye]
             mirrored = bool(mirror_B[n])
-            mouth = augment(shard.mouth_THW[t], rng, self._augmentation, mirrored=mirrored)
-            mouths_BHW[n], mouth_intact_B[n], way_23 = mouth
+            slip = slips.get(Camera.MOUTH)
+            seen = augment(shard.mouth_THW[t], rng, self._augmentation, mirrored=mirrored, slip=slip)
+            mouths_BHW[n], mouth_intact_B[n], way_23 = seen
             values_E, points_K4 = shard.values_TE[t, 2 * _EYES :], shard.mouth_points_TK4[t]
             mouth_values_BE[n] = values_E[MOUTH_MIRROR] if mirrored else values_E
             mouth_points_BK4[n] = carried(points_K4[MOUTH_POINTS_MIRROR] if mirrored else points_K4, way_23)
@@ -137,6 +144,16 @@ class BatchSource(Dataset[Batch]):
                 ),
             )
         )
+
+    def _slips_of(self, number: int, t: int) -> dict[Camera, Slip]:
+        """Where the face of this shard is in the crops of a frame; nothing where nobody knows."""
+        if self._places is None or self._shards is None:
+            return {}
+        shard = self._shards[number]
+        if number not in self._slips:
+            self._slips[number] = self._places.of(shard)
+        fitting = int(shard.fitting_T[t])
+        return {camera: slips[fitting] for camera, slips in self._slips[number].items()}
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self._shard_N))

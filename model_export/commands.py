@@ -29,6 +29,7 @@ def _say(result: dict[str, Any]) -> None:
 @click.option("--balancer", type=click.Choice(BALANCER_NAMES), default="equal", show_default=True, help="Of losses.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--start-from", type=_FOLDER, help="Finished run, or bundle, whose weights this one begins with.")
+@click.option("--placed-by", type=_FOLDER, help="Bundle that says where each face is; crops are then cut there.")
 @click.option(
     "--optimiser", type=click.Choice(("adamw", "muon")), default="muon", show_default=True, help="Of kernels."
 )

@@ -61,6 +61,7 @@ from model_export.network import (
     BackboneConfig,
     ExpressionNetwork,
 )
+from model_export.places import Places
 from model_export.processes import mean_over_ranks, require_same_everywhere, shared_clock, this_place
 from model_export.run_log import RunLog
 
@@ -90,6 +91,8 @@ class TrainConfig:
     """Name in balancing.BALANCER_NAMES."""
     start_from: Path | None = None
     """Run folder of a finished training, or a bundle, whose weights this run begins with; None begins anew."""
+    placed_by: Path | None = None
+    """Bundle that tells where a face at rest is: most crops are then cut there (`augmentation.placed`). None: as rendered."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
     held_out: float = 0.1
@@ -147,7 +150,7 @@ class TrainConfig:
 
     def essence(self) -> dict[str, Any]:
         """What decides the weights, as JSON values: not where files lie, not how the work is spread over threads."""
-        aside = {"data", "out", "start_from", "workers", "threads", "device", "resume"}
+        aside = {"data", "out", "start_from", "placed_by", "workers", "threads", "device", "resume"}
         aside |= {"checkpoint_s", "checkpoint_steps", "judgements"}
         kept = {name: value for name, value in asdict(self).items() if name not in aside}
         return dict(json.loads(json.dumps(kept, default=str)))
@@ -217,14 +220,16 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
         average = copy.deepcopy(network).eval()
         model = DistributedDataParallel(network) if place.ranks > 1 else network
         optimiser, balancer = _optimiser(network, config), balancer_by_name(config.balancer)
+        places = None if config.placed_by is None else Places.read(config.placed_by)
         source = BatchSource(
-            entries, config.batch, config.augmentation, seed=config.seed, rank=place.rank, ranks=place.ranks
+            entries, config.batch, config.augmentation, places, seed=config.seed, rank=place.rank, ranks=place.ranks
         )
         if parent is not None:  # what a task counts for is seen from where a network that knows nothing begins
             for step in range(START_STEPS):
                 balancer.update(mean_over_ranks(ignorant_losses(source[step].to(place.device)), place))
         essence = config.essence() | {"ranks": place.ranks, "data_sha256": data_digest(entries)}
         essence |= {"start_from": parent and parent["result"]["weights_sha256"]}
+        essence |= {"placed_by": places and places.bundle.digest}
         state = RunState(essence, network, average, optimiser, balancer)
         start = Progress()
         if config.resume and (config.out / CHECKPOINT_FILE).exists():
@@ -264,7 +269,8 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
                     log.note(step, now_s, crops, rate=rate, losses_E=losses_E.detach(), points=off.detach())
                     if unseen and done - judged >= 1 / config.judgements:
                         judged = done
-                        log.say(step=step, elapsed_s=now_s, unseen_r=unseen_pearson(average, unseen, place.device))
+                        found_r = unseen_pearson(average, unseen, place.device, places)
+                        log.say(step=step, elapsed_s=now_s, unseen_r=found_r)
                     if step % config.checkpoint_steps == 0 or now_s - stored_s >= config.checkpoint_s:
                         stored_s = now_s
                         write_checkpoint(config.out, Progress(step, now_s), state)
@@ -272,7 +278,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
             if place.rank > 0:
                 return None
             write_checkpoint(config.out, Progress(step, now_s), state)
-            unseen_r = unseen_pearson(average, unseen, place.device) if unseen else None
+            unseen_r = unseen_pearson(average, unseen, place.device, places) if unseen else None
             log.say(step=step, elapsed_s=now_s, unseen_r=unseen_r)
         weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()})
         result = TrainResult(
@@ -326,11 +332,15 @@ def _record(
 
 @torch.no_grad()
 def unseen_pearson(
-    network: ExpressionNetwork, entries: Sequence[ShardEntry], device: torch.device, most: int = 2048
+    network: ExpressionNetwork,
+    entries: Sequence[ShardEntry],
+    device: torch.device,
+    places: Places | None = None,
+    most: int = 2048,
 ) -> float:
-    """Mean Pearson r over all 56 EUs on crops as rendered, at most `most` frame sets spread over the shards."""
+    """Mean Pearson r over all 56 EUs on crops as rendered, or as placed; at most `most` frame sets spread over the shards."""
     network.eval()
-    source = BatchSource(entries, min(128, sum(entry.frames for entry in entries)), NO_AUGMENTATION, seed=0)
+    source = BatchSource(entries, min(128, sum(entry.frames for entry in entries)), NO_AUGMENTATION, places, seed=0)
     estimates: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.float32]] = []
     for step in range(min(most // 128 + 1, source.steps_per_epoch)):
