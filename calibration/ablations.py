@@ -16,27 +16,25 @@ from numpy.typing import NDArray
 
 from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
 from calibration.evaluate import AFTER_FILE
+from calibration.evaluation_report import EYES, WORSE_BY
 from calibration.features import answers_of, features_of
 from calibration.prompted import true_targets
 from calibration.realign import moved_back
 from calibration.variants import FULL, VARIANTS, measure, variants_of
-from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, read_take
-from model_export.metrics import rmse
+from model_export.contract import EU_NAMES, Bundle, read_take
+from model_export.metrics import number, rmse
 
 ABLATIONS_FORMAT: Final = "mien-calibration-ablations"
 ABLATIONS_VERSION: Final = 1
 """1: caveat, bundle, what (each variant in a sentence), sets of wearers with `variants` and `each_wearer`."""
 UNIVERSAL: Final = "universal"
 ROWS: Final = (UNIVERSAL, *VARIANTS)
-_WORSE_BY: Final = 0.001
-"""RMSE by which an EU must be worse than with the universal head to be called so."""
 _LEGEND: Final = (
     "Against full: points of per cent that a variant is behind the full method, with the standard error over wearers. "
     "Full better: wearers for whom the full method is better. "
-    f"EUs worse: than with the universal head by more than {_WORSE_BY}, mean over wearers; on average: whose mean is. "
+    f"EUs worse: than with the universal head by more than {WORSE_BY}, mean over wearers; on average: whose mean is. "
     "Refused: takes; changed: outputs that took a fitted head."
 )
-_EYES: Final = 2 * len(EYE_MOVEMENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def summary(wearers: Sequence[AblatedWearer]) -> dict[str, Any]:
     rmse_WVE = np.stack([wearer.rmse_VE for wearer in wearers])
     mean_WV = rmse_WVE.mean(axis=2)
     mean_V, eyes_V, mouth_V = (
-        part_WVE.mean(axis=(0, 2)) for part_WVE in (rmse_WVE, rmse_WVE[..., :_EYES], rmse_WVE[..., _EYES:])
+        part_WVE.mean(axis=(0, 2)) for part_WVE in (rmse_WVE, rmse_WVE[..., :EYES], rmse_WVE[..., EYES:])
     )
     worse_WVE = rmse_WVE - rmse_WVE[:, :1]
     full = ROWS.index(FULL)
@@ -84,28 +82,28 @@ def summary(wearers: Sequence[AblatedWearer]) -> dict[str, Any]:
     for v, name in enumerate(ROWS):
         worse_E = worse_WVE[:, v].mean(axis=0)
         variants[name] = {
-            "rmse": _number(mean_V[v]),
-            "rmse_eyes": _number(eyes_V[v]),
-            "rmse_mouth": _number(mouth_V[v]),
-            "change": _number(mean_V[v] / mean_V[0] - 1),
-            "change_eyes": _number(eyes_V[v] / eyes_V[0] - 1),
-            "change_mouth": _number(mouth_V[v] / mouth_V[0] - 1),
-            "against_full": _number(behind_WV[:, v].mean()),
-            "against_full_error": None if error_V is None else _number(error_V[v]),
+            "rmse": number(mean_V[v]),
+            "rmse_eyes": number(eyes_V[v]),
+            "rmse_mouth": number(mouth_V[v]),
+            "change": number(mean_V[v] / mean_V[0] - 1),
+            "change_eyes": number(eyes_V[v] / eyes_V[0] - 1),
+            "change_mouth": number(mouth_V[v] / mouth_V[0] - 1),
+            "against_full": number(behind_WV[:, v].mean()),
+            "against_full_error": None if error_V is None else number(error_V[v]),
             "full_better": int((mean_WV[:, full] < mean_WV[:, v]).sum()),
             "same_as_full": int(sum(np.array_equal(one_VE[v], one_VE[full]) for one_VE in rmse_WVE)),
-            "eus_worse": _number((worse_WVE[:, v] > _WORSE_BY).sum(axis=1).mean()),
+            "eus_worse": number((worse_WVE[:, v] > WORSE_BY).sum(axis=1).mean()),
             "eus_worse_on_average": {
-                EU_NAMES[e]: _number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > _WORSE_BY
+                EU_NAMES[e]: number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > WORSE_BY
             },
-            "refused_takes": _number(np.mean([wearer.refused_V[v] for wearer in wearers])),
-            "outputs_changed": _number(np.mean([wearer.changed_V[v] for wearer in wearers])),
+            "refused_takes": number(np.mean([wearer.refused_V[v] for wearer in wearers])),
+            "outputs_changed": number(np.mean([wearer.changed_V[v] for wearer in wearers])),
         }
     return {
         "wearers": len(wearers),
         "variants": variants,
         "each_wearer": {
-            wearer.name: {name: _number(wearer.rmse_VE[v].mean()) for v, name in enumerate(ROWS)} for wearer in wearers
+            wearer.name: {name: number(wearer.rmse_VE[v].mean()) for v, name in enumerate(ROWS)} for wearer in wearers
         },
     }
 
@@ -142,7 +140,3 @@ def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append("")
     lines += [_LEGEND, "", *(f"- {variant}: {what}" for variant, what in VARIANTS.items())]
     return "\n".join([*lines, ""])
-
-
-def _number(value: float | np.floating) -> float | None:
-    return round(float(value), 5) if np.isfinite(value) else None

@@ -127,10 +127,9 @@ def _compared(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _R
         EVALUATION_VERSION,
         METHODS,
         evaluate_wearer,
-        summary,
-        table,
         wearer_folders,
     )
+    from calibration.evaluation_report import summary, table
 
     found = {}
     for folder in sets:

@@ -2,8 +2,9 @@
 
 Methods, all on the same takes, judged on free_after.take against its truth:
     universal       the bundle's head as it is                                                             (a)
-    rest offset     the same, re-centred on the calibration's rest take
-    rested          the same, placed and moved by what that rest tells (model_export.contract.resting), no other cue
+    placed          the same, its crops following the face, found from how it moves there: what the service does unasked
+    rest offset     the universal head, re-centred on the calibration's rest take
+    rested          the universal head, placed and moved by what that rest tells (model_export.contract.resting), no other cue
     min max         running minimum and maximum of each EU, as Project Babble scales                       (b)
     binary peers    labels 1 while a prompt asks, no regulariser, no early stop, no gate, as Baballonia    (c)
     binary best     transitions dropped, apex at .85; our fit, pull and gate                               (c at its best)
@@ -19,16 +20,17 @@ Axes: T frame, E expression unit, W wearer.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
+from calibration.crops import crops_of
 from calibration.errors import CalibrationError
 from calibration.features import TakeFeatures, answers_of, features_of
 from calibration.fit import FitConfig
@@ -39,27 +41,27 @@ from calibration.recentre import recentre
 from calibration.rested import rest_features
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
-from model_export.contract import EU_NAMES, EYE_MOVEMENTS, Bundle, Camera, Head, Slip, Take, read_take, rested
+from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, Take, read_take, rested
+from model_export.estimates import placed_head
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
-EVALUATION_VERSION: Final = 3
+EVALUATION_VERSION: Final = 4
 """1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again. 3: both against movement
-again in `slip`; a rest places the face in the crops."""
+again in `slip`; a rest places the face in the crops. 4: placed."""
 METHODS: Final = (
-    *("universal", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
+    *("universal", "placed", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
     *("rested again", "movement again", "truth again", "slipped", "slipped again"),
 )
 AFTER_FILE: Final = "free_after.take"
 REST_AFTER_FILE: Final = "rest_after.take"
 CAVEAT: Final = "Simulated wearers, one renderer; nothing here says how well it works on people."
+LOOK_EVERY: Final = 3
+"""Frames of a take of 30 Hz."""
 SLIP_PX: Final = 6.0
 SLIP_DEG: Final = 3.0
-_EYES: Final = 2 * len(EYE_MOVEMENTS)
 _TRUSTED: Final = 0.3
 """Confidence from which on a target of a cue's own EUs is compared with the truth."""
-_WORSE_BY: Final = 0.001
-"""RMSE by which an EU must be worse on average to be called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     before_TE = _served(universal, bundle, after)
     values = (
         before_TE,
+        _served(_placed_by_movement(bundle, after), bundle, after),
         _served(recentre(universal, [take for take in raw if take.cue == "rest"]), bundle, after),
         _again(universal, bundle, takes[0], after),
         min_max([answers_of(universal, take).values_TE for take in raw], before_TE),
@@ -153,6 +156,13 @@ def _again(head: Head, bundle: Bundle, rest: Take, after: Take) -> NDArray[np.fl
     """Values of a head in `after`, moved by what this rest says: crops follow the face, offsets what rest tells."""
     aligned = realigned(head, rest, bundle)
     return _served(rested(aligned.head, rest_features([aligned.seen]), bundle.resting), bundle, after)
+
+
+def _placed_by_movement(bundle: Bundle, take: Take) -> Head:
+    """The universal head with its crops where the face moves in this take, which the service looks at as often."""
+    crops = crops_of(take)
+    left, right, mouth = (crops[camera][0][crops[camera][1]][::LOOK_EVERY] for camera in Camera)
+    return placed_head(bundle, left, right, mouth)
 
 
 def _served(head: Head, bundle: Bundle, take: Take) -> NDArray[np.float32]:
@@ -194,96 +204,3 @@ def targets_quality(targets: Sequence[TakeTargets], takes: Sequence[Take]) -> tu
                 found_r.append(float(pearson(*pair)[0]))
                 found_rmse.append(float(rmse(*pair)[0]))
     return (float(np.mean(found_r)), float(np.mean(found_rmse))) if found_r else (None, None)
-
-
-def summary(wearers: Sequence[EvaluatedWearer]) -> dict[str, Any]:
-    """Means over wearers, JSON values: each method's errors, and what ours closes of the way to the ceiling."""
-    rmse_WME = np.stack([wearer.rmse_ME for wearer in wearers])
-    mean_WM = rmse_WME.mean(axis=2)
-    start_E = rmse_WME[:, 0].mean(axis=0)
-    methods = {}
-    for m, method in enumerate(METHODS):
-        worse_E = rmse_WME[:, m].mean(axis=0) - start_E
-        methods[method] = {
-            "rmse": _number(mean_WM[:, m].mean()),
-            "rmse_eyes": _number(rmse_WME[:, m, :_EYES].mean()),
-            "rmse_mouth": _number(rmse_WME[:, m, _EYES:].mean()),
-            "r": _number(np.nanmean([wearer.r_ME[m] for wearer in wearers])),
-            "icc31": _number(np.nanmean([wearer.icc_ME[m] for wearer in wearers])),
-            "change": _number(mean_WM[:, m].mean() / mean_WM[:, 0].mean() - 1),
-            "wearers_better": _number(np.mean(mean_WM[:, m] < mean_WM[:, 0])) if m else None,
-            "eus_worse": {EU_NAMES[e]: _number(worse_E[e]) for e in np.argsort(-worse_E) if worse_E[e] > _WORSE_BY},
-        }
-    way = float(mean_WM[:, 0].mean() - mean_WM[:, METHODS.index("truth")].mean())
-    ours = METHODS.index("movement")
-    return {
-        "wearers": len(wearers),
-        "methods": methods,
-        "way_closed": _number((mean_WM[:, 0].mean() - mean_WM[:, ours].mean()) / way) if way > 0 else None,
-        "slip": _slip_summary(mean_WM.mean(axis=0)),
-        "targets_r": _mean_known([wearer.targets_r for wearer in wearers]),
-        "targets_rmse": _mean_known([wearer.targets_rmse for wearer in wearers]),
-        "refused_takes": _number(np.mean([wearer.refused for wearer in wearers])),
-        "outputs_changed": _number(np.mean([wearer.eus_better for wearer in wearers])),
-        "eus": {
-            name: {method: _number(rmse_WME[:, m, e].mean()) for m, method in enumerate(METHODS)}
-            for e, name in enumerate(EU_NAMES)
-        },
-        "each_wearer": {
-            wearer.name: {method: _number(wearer.rmse_ME[m].mean()) for m, method in enumerate(METHODS)}
-            for wearer in wearers
-        },
-    }
-
-
-def _slip_summary(mean_M: NDArray[np.float64]) -> dict[str, float | None]:
-    """What a slip costs ours, and what of that is left after a rest, as shares of ours without it; below 0 where it is better.
-
-    Cost is against ours put on again and worn on, what is left against ours after a rest without that slip.
-    """
-    ours, again, slipped, slipped_again = (
-        float(mean_M[METHODS.index(name)]) for name in ("movement", "movement again", "slipped", "slipped again")
-    )
-    return {"cost": _number(slipped / ours - 1), "left_after_rest": _number(slipped_again / again - 1)}
-
-
-def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
-    """The summaries of several sets of wearers as Markdown."""
-    lines = []
-    for name, found in sets.items():
-        lines += [
-            f"### {name}: {found['wearers']} wearers",
-            "",
-            "| | RMSE | eyes | mouth | r | ICC(3,1) | against universal | wearers better | EUs worse on average |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
-        for method, figures in found["methods"].items():
-            better = "" if figures["wearers_better"] is None else f"{figures['wearers_better']:.0%}"
-            lines.append(
-                f"| {method} | {figures['rmse']:.4f} | {figures['rmse_eyes']:.4f} | {figures['rmse_mouth']:.4f} | "
-                f"{figures['r']:.3f} | {figures['icc31']:.3f} | {figures['change']:+.1%} | {better} | "
-                f"{len(figures['eus_worse'])} |"
-            )
-        closed = "none to close" if found["way_closed"] is None else f"{found['way_closed']:.0%}"
-        quality = "" if found["targets_r"] is None else f"r {found['targets_r']:.3f}, RMSE {found['targets_rmse']:.3f}"
-        slip = found["slip"]
-        lines += [
-            "",
-            (
-                f"Of the way to true labels ours closes: {closed}. Movement targets against the truth: {quality}; "
-                f"{found['refused_takes']:.1f} takes of a wearer refused; {found['outputs_changed']:.0f} outputs changed. "
-                f"A slip of {SLIP_PX:g} px and {SLIP_DEG:g} degrees costs ours {slip['cost']:+.1%}; "
-                f"after a rest {slip['left_after_rest']:+.1%}."
-            ),
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _number(value: float | np.floating) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
-
-
-def _mean_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _number(float(np.mean(known))) if known else None

@@ -23,9 +23,20 @@ from numpy.typing import NDArray
 from calibration.crops import crops_of
 from calibration.features import TakeFeatures, features_of
 from calibration.rested import rest_features
-from model_export.contract import CROP_SIZE_PX, LAST_COUNT, NO_SLIP, Bundle, Camera, Head, Slip, Take
+from model_export.contract import (
+    CROP_SIZE_PX,
+    LAST_COUNT,
+    NO_SLIP,
+    Bundle,
+    Camera,
+    Head,
+    Slip,
+    Take,
+    followed_share,
+    is_slip,
+)
 from model_export.contract.take import Encoding
-from model_export.placing import LOOKS, followed_share, is_slip, seen_through
+from model_export.placing import LOOKS, seen_through
 
 _MUST_FALL_TO: Final = 0.98
 """Distance of the map at rest from the head's reference, as a share of what it was; else what was read was no slip."""

@@ -16,9 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import EU_INDEX, Bundle
+from model_export.contract import EU_INDEX, Bundle, Head
 from model_export.errors import EvaluationError
-from model_export.estimates import Estimates, estimate
+from model_export.estimates import Estimates, estimate, placed_head
 from model_export.evaluate import merged
 from model_export.metrics import number, pearson
 
@@ -134,16 +134,27 @@ CHANNELS: Final = (
 
 
 def evaluate_clips(bundles: Sequence[Bundle], paths: Sequence[Path]) -> dict[str, Any]:
-    """Median r over clips for each channel, and r of each clip; JSON values only."""
+    """Median r over clips for each channel, also where crops follow the face, and r of each clip; JSON values only."""
     if not paths:
         raise EvaluationError("Give one or more clips. Found none.")
     clips = [read_clip(path) for path in paths]
-    found = [[_correlations(bundle, clip) for clip in clips] for bundle in bundles]
+    found = [[_correlations(bundle, clip, bundle.head) for clip in clips] for bundle in bundles]
+    placed = [
+        [
+            _correlations(bundle, clip, placed_head(bundle, clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW))
+            for clip in clips
+        ]
+        for bundle in bundles
+    ]
     channels: dict[str, Any] = {}
     for channel in CHANNELS:
         rows = [[by_clip[channel.name] for by_clip in rows] for rows in found]
         used = [clip.name for clip, r in zip(clips, rows[0], strict=True) if r is not None]
-        medians = [{"median_r": _median([r for r in row if r is not None])} for row in rows]
+        placed_rows = [[by_clip[channel.name] for by_clip in rows] for rows in placed]
+        medians = [
+            {"median_r": _median(row), "placed_median_r": _median(placed_row)}
+            for row, placed_row in zip(rows, placed_rows, strict=True)
+        ]
         each = [merged([{"r": row[index]} for row in rows])["r"] for index in range(len(clips))]
         channels[channel.name] = {
             **merged(medians),
@@ -154,13 +165,14 @@ def evaluate_clips(bundles: Sequence[Bundle], paths: Sequence[Path]) -> dict[str
     return {"clips": len(clips), "frames": sum(len(clip.mouth_THW) for clip in clips), "channels": channels}
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return number(float(np.median(values))) if values else None
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return number(float(np.median(known))) if known else None
 
 
-def _correlations(bundle: Bundle, clip: Clip) -> dict[str, float | None]:
+def _correlations(bundle: Bundle, clip: Clip, head: Head) -> dict[str, float | None]:
     """R of each channel within this clip; None where the reference barely moves or lacks the channel."""
-    ours = _curves(estimate(bundle, clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW))
+    ours = _curves(estimate(bundle, clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW, head=head))
     result: dict[str, float | None] = {}
     for channel in CHANNELS:
         result[channel.name] = None

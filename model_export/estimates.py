@@ -8,9 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import EYE_MOVEMENTS, Bundle, Camera, Head, rested
+from model_export.contract import (
+    EYE_MOVEMENTS,
+    LAST_COUNT,
+    NO_SLIP,
+    Bundle,
+    Camera,
+    Head,
+    followed_share,
+    rested,
+)
 from model_export.onnx_features import onnx_features
-from model_export.placing import placings, seen_through
+from model_export.placing import LOOKS, placings, seen_through
 
 _EYES = len(EYE_MOVEMENTS)
 _BATCH = 8
@@ -76,3 +85,22 @@ def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_F
             for head, rest_F, slip in zip(heads, rest_FF, slips, strict=True)
         ]
     return heads
+
+
+def placed_head(
+    bundle: Bundle, left_THW: NDArray[np.uint8], right_THW: NDArray[np.uint8], mouth_THW: NDArray[np.uint8]
+) -> Head:
+    """The universal head placed by how the face moves in these frames, as the service places it; no label is needed."""
+    resting, slips = bundle.resting, {}
+    if resting is None:
+        return bundle.head
+    for camera, crops_THW in zip(Camera, (left_THW, right_THW, mouth_THW), strict=True):
+        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+        slip = NO_SLIP
+        for _ in range(LOOKS):
+            seen_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
+            seen_THW = seen_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else seen_THW
+            mean_M = onnx_features(model, seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
+            slip = followed_share(slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
+        slips[camera] = slip
+    return replace(bundle.head, slip=slips)

@@ -6,9 +6,12 @@ Evaluation versions (JSON, "format": "mien-evaluation")
     1   bundles, wearers, clips; a figure of several bundles is their mean, with "std" beside it.
     2   wearers.reliability: for each bundle, how often crops of a confidence can be read; expected_calibration_error.
     3   wearers.summary.rested_*: when each fitting's face at rest was seen before; None for a bundle that does not use it.
+    4   wearers.summary.placed_*: when the crops follow each fitting's face, found from how it moves in its own frames; clips
+        likewise, placed_median_r.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.confidence import confidence_figures, reliability, spoiled_answers
-from model_export.contract import EU_INDEX, EU_NAMES, Bundle
+from model_export.contract import EU_INDEX, EU_NAMES, Bundle, Head
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import EvaluationError
-from model_export.estimates import Estimates, estimate, rested_heads
+from model_export.estimates import Estimates, estimate, placed_head, rested_heads
 from model_export.metrics import icc31, number, pearson, rmse
 
 CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
@@ -54,7 +57,8 @@ def evaluate_wearers(bundles: Sequence[Bundle], data: Path, frames_per_wearer: i
     picks = [np.unique(np.linspace(0, len(shard) - 1, frames_per_wearer).astype(int)) for shard in shards]
     truth_TE = np.concatenate([shard.values_TE[pick] for shard, pick in zip(shards, picks, strict=True)])
     gaze_T4 = np.concatenate([shard.gaze_T4[pick] for shard, pick in zip(shards, picks, strict=True)])
-    found = [_figures(bundle, shards, picks, truth_TE, gaze_T4) for bundle in bundles]
+    judged = _Judged(shards, picks, truth_TE, gaze_T4)
+    found = [_figures(bundle, judged) for bundle in bundles]
     return {
         "data_sha256": data_digest(entries),
         "wearers": len(entries),
@@ -79,13 +83,20 @@ def merged(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     return result
 
 
-def _figures(
-    bundle: Bundle,
-    shards: Sequence[Shard],
-    picks: Sequence[NDArray[np.int_]],
-    truth_TE: NDArray[np.float32],
-    gaze_T4: NDArray[np.float32],
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What bundles are judged on."""
+
+    shards: Sequence[Shard]
+    picks: Sequence[NDArray[np.int_]]
+    """Frames of each shard."""
+    truth_TE: NDArray[np.float32]
+    """Of the picked frames of all shards, one after the other."""
+    gaze_T4: NDArray[np.float32]
+
+
+def _figures(bundle: Bundle, judged: _Judged) -> dict[str, Any]:
+    shards, picks, truth_TE, gaze_T4 = judged.shards, judged.picks, judged.truth_TE, judged.gaze_T4
     answers: list[Estimates] = []
     within: list[NDArray[np.float64]] = []
     for shard, pick in zip(shards, picks, strict=True):
@@ -113,7 +124,8 @@ def _figures(
             "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
             "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
             **_gaze_figures(answer_T4, gaze_T4, truth_TE),
-            **_rested_figures(bundle, shards, picks, truth_TE, gaze_T4),
+            **_figures_with("placed", _placed_heads, bundle, judged),
+            **_figures_with("rested", _rested_heads, bundle, judged),
             **confidence_figures(confidence_N, intact_N),
         },
         "eus": {
@@ -130,20 +142,28 @@ def _figures(
     }
 
 
-def _rested_figures(
-    bundle: Bundle,
-    shards: Sequence[Shard],
-    picks: Sequence[NDArray[np.int_]],
-    truth_TE: NDArray[np.float32],
-    gaze_T4: NDArray[np.float32],
+def _placed_heads(bundle: Bundle, shard: Shard) -> list[Head]:
+    return [
+        placed_head(bundle, shard.left_eye_THW[its_T], shard.right_eye_THW[its_T], shard.mouth_THW[its_T])
+        for its_T in (shard.fitting_T == fitting for fitting in range(len(shard.rest_mouth_FHW)))
+    ]
+
+
+def _rested_heads(bundle: Bundle, shard: Shard) -> list[Head]:
+    return rested_heads(bundle, shard.rest_eyes_2FHW, shard.rest_mouth_FHW)
+
+
+def _figures_with(
+    name: str, heads_of: Callable[[Bundle, Shard], list[Head]], bundle: Bundle, judged: _Judged
 ) -> dict[str, float | None]:
-    """The same wearers once more, each fitting's offsets moved by what one picture of its face at rest tells."""
+    """The same wearers once more, each fitting with a head of its own, of which no label is known."""
     if bundle.resting is None:
-        return dict.fromkeys(("rested_mean_r", "rested_mean_rmse", "rested_face_at_rest_95th", "rested_gaze_deg"))
+        return dict.fromkeys(f"{name}_{part}" for part in ("mean_r", "mean_rmse", "face_at_rest_95th", "gaze_deg"))
+    truth_TE, gaze_T4 = judged.truth_TE, judged.gaze_T4
     values_TE, answer_T4 = np.empty_like(truth_TE), np.empty_like(gaze_T4)
     first = 0
-    for shard, pick in zip(shards, picks, strict=True):
-        heads = rested_heads(bundle, shard.rest_eyes_2FHW, shard.rest_mouth_FHW)
+    for shard, pick in zip(judged.shards, judged.picks, strict=True):
+        heads = heads_of(bundle, shard)
         for fitting in np.unique(shard.fitting_T[pick]):
             rows = np.flatnonzero(shard.fitting_T[pick] == fitting)
             chosen = pick[rows]
@@ -158,10 +178,10 @@ def _rested_figures(
         first += len(pick)
     r_E, at_rest_T = pearson(values_TE, truth_TE), np.delete(truth_TE, _GAZE_EUS, axis=1).max(1) < 0.1
     return {
-        "rested_mean_r": number(np.nanmean(r_E)) if np.isfinite(r_E).any() else None,
-        "rested_mean_rmse": number(rmse(values_TE, truth_TE).mean()),
-        "rested_face_at_rest_95th": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
-        "rested_gaze_deg": _gaze_figures(answer_T4, gaze_T4, truth_TE)["gaze_median_deg"],
+        f"{name}_mean_r": number(np.nanmean(r_E)) if np.isfinite(r_E).any() else None,
+        f"{name}_mean_rmse": number(rmse(values_TE, truth_TE).mean()),
+        f"{name}_face_at_rest_95th": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
+        f"{name}_gaze_deg": _gaze_figures(answer_T4, gaze_T4, truth_TE)["gaze_median_deg"],
     }
 
 

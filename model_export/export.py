@@ -152,15 +152,8 @@ def write_checked(
     """Writes the bundle when `backbones` (eye, mouth; ONNX) agree with the network; raises ExportError when not."""
     eye_onnx, mouth_onnx = backbones
     difference = require_agreement(network, eye_onnx, mouth_onnx, golden)
-    return write_bundle(
-        folder,
-        name=name,
-        eye_onnx=eye_onnx,
-        mouth_onnx=mouth_onnx,
-        head=network.to_head(),
-        golden=golden,
-        training={**training, "largest_difference": difference},
-    )
+    record = {**training, "largest_difference": difference}
+    return write_bundle(folder, Bundle(name, eye_onnx, mouth_onnx, network.to_head(), golden, record))
 
 
 def export(run: Path, out: Path, name: str, evaluation: Mapping[str, Any] | None = None) -> Bundle:

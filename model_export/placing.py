@@ -9,21 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import CROP_SIZE_PX, LAST_COUNT, NO_SLIP, Camera, Resting, Slip
+from model_export.contract import CROP_SIZE_PX, LAST_COUNT, NO_SLIP, Camera, Resting, Slip, followed_share
 from model_export.onnx_features import onnx_features
 
 LOOKS: Final = 3
 """What a slip is read off is linear in small ones; large ones are read again after they are taken out."""
-PLACE_SHARE: Final = 0.8
-"""How much of the way to where most faces are a face is brought: part of what is read is that faces differ."""
-_LEAST_PX: Final = 1.0
-"""Less is what the reading is off by."""
-_LEAST_DEG: Final = 1.0
-_LEAST_SCALE: Final = 1.03
-_MOST_PX: Final = 24.0
-"""More leaves the crop; the rig or the headset is to be put right."""
-_MOST_DEG: Final = 15.0
-_MOST_SCALE: Final = 1.5
 _BATCH: Final = 8
 
 
@@ -42,13 +32,6 @@ def seen_through(slip: Slip, crop_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.warpAffine(crop_HW, matrix_23, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def is_slip(slip: Slip) -> bool:
-    """Whether it is more than reading it is off by, and leaves a face in the crop."""
-    scale = max(slip.scale, 1 / slip.scale)
-    large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG or scale >= _LEAST_SCALE
-    return large and slip.length_px <= _MOST_PX and abs(slip.turn_deg) <= _MOST_DEG and scale <= _MOST_SCALE
-
-
 def placings(model: bytes, resting: Resting, camera: Camera, rest_FHW: NDArray[np.uint8]) -> list[Slip]:
     """For each picture of a face at rest, uint8 [F, 128, 128], upright and not mirrored, how its crop is to be cut.
 
@@ -65,9 +48,3 @@ def placings(model: bytes, resting: Resting, camera: Camera, rest_FHW: NDArray[n
             for slip, map_M in zip(slips, map_FM, strict=True)
         ]
     return [followed_share(slip) for slip in slips]
-
-
-def followed_share(slip: Slip) -> Slip:
-    """What is followed of the way to where most faces are; none where that is no slip."""
-    share = slip.share(PLACE_SHARE)
-    return share if is_slip(share) else NO_SLIP

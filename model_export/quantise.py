@@ -11,6 +11,7 @@ Axes: B crops, H W image, T frame set.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -41,22 +42,17 @@ def quantise(bundle: Bundle, data: Path, out: Path, name: str) -> Bundle:
     golden, head = bundle.golden, bundle.head
     eye_BF = onnx_features(eye_onnx, golden.eye_pixels_BHW, 1)
     mouth_BF = onnx_features(mouth_onnx, golden.mouth_pixels_BHW, 1)
+    seen = Golden(
+        golden.eye_pixels_BHW,
+        golden.mouth_pixels_BHW,
+        eye_BF,
+        mouth_BF,
+        head.left_eye.apply(eye_BF),
+        head.mouth.apply(mouth_BF),
+    )
+    record = _record(bundle, entries)
     return write_bundle(
-        out,
-        name=name,
-        eye_onnx=eye_onnx,
-        mouth_onnx=mouth_onnx,
-        head=head,
-        golden=Golden(
-            golden.eye_pixels_BHW,
-            golden.mouth_pixels_BHW,
-            eye_BF,
-            mouth_BF,
-            head.left_eye.apply(eye_BF),
-            head.mouth.apply(mouth_BF),
-        ),
-        training=_record(bundle, entries),
-        resting=bundle.resting,
+        out, replace(bundle, name=name, eye_onnx=eye_onnx, mouth_onnx=mouth_onnx, golden=seen, training=record)
     )
 
 

@@ -57,7 +57,7 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold), output by output.
     """
     entries = list_shards(data)
-    places = _places_of(bundle, entries)
+    places = _places_of(bundle, entries, frames)
     eye_mean_F, eye_shift_FO = solve(_eye_fittings(bundle, entries, frames, places))
     mouth_mean_F, mouth_shift_FO = solve(_mouth_fittings(bundle, entries, frames, places))
     return replace(
@@ -70,9 +70,10 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     )
 
 
-def _places_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> Resting:
-    """What a face at rest tells of its place alone: offsets are learnt from faces that are in it."""
+def _places_of(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Resting:
+    """What a face tells of its place alone: offsets are learnt from faces that are in it."""
     (eye_slip_M4, eye_place_M), (mouth_slip_M4, mouth_place_M) = slips_of(bundle, entries)
+    eye_moving_M, mouth_moving_M = moving_of(bundle, entries, frames)
     nothing: dict[str, NDArray[np.float32]] = {}
     for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
         nothing[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
@@ -83,6 +84,8 @@ def _places_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> Resting:
         mouth_slip_M4=mouth_slip_M4,
         eye_place_M=eye_place_M,
         mouth_place_M=mouth_place_M,
+        eye_moving_M=eye_moving_M,
+        mouth_moving_M=mouth_moving_M,
         fittings=0,
     )
 
@@ -105,6 +108,25 @@ def slips_of(bundle: Bundle, entries: Sequence[ShardEntry]) -> tuple[_Slipping, 
         mouth_FHW = shard.rest_mouth_FHW
         mouths.append(slipped_maps(bundle.mouth_onnx, np.concatenate([mouth_FHW, mouth_FHW[:, :, ::-1]]), rng))
     return slip_ridge(eyes), slip_ridge(mouths)
+
+
+def moving_of(
+    bundle: Bundle, entries: Sequence[ShardEntry], frames: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean maps [1024] of moving eyes (right ones mirrored) and mouths (both ways), over `frames` of each fitting."""
+    eyes, mouths = [], []
+    for entry in entries:
+        shard = open_shard(entry)
+        chosen = _chosen(shard, frames)
+        eye_THW = np.concatenate([shard.left_eye_THW[chosen], shard.right_eye_THW[chosen][:, :, ::-1]])
+        mouth_THW = shard.mouth_THW[chosen]
+        eyes.append(_mean_map(bundle.eye_onnx, eye_THW))
+        mouths.append(_mean_map(bundle.mouth_onnx, np.concatenate([mouth_THW, mouth_THW[:, :, ::-1]])))
+    return np.mean(eyes, axis=0, dtype=np.float32), np.mean(mouths, axis=0, dtype=np.float32)
+
+
+def _mean_map(model: bytes, crops_THW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(onnx_features(model, crops_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0))
 
 
 SlippedMaps = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -245,20 +267,11 @@ def _ridges(fittings: Fittings, chosen_N: NDArray[np.bool_]) -> tuple[NDArray[np
 
 def add_resting(folder: Path, data: Path) -> Bundle:
     """Puts what rest tells into the bundle in `folder`, in place of any, and into its record what it is from."""
-    bundle, entries = read_bundle(folder), list_shards(data)
+    bundle, entries = read_bundle(folder, with_resting=False), list_shards(data)
     resting = resting_of(bundle, data)
     others = {
         "data_sha256": data_digest(entries),
         "wearers": len({entry.wearer for entry in entries}),
         "rest_fittings": resting.fittings,
     }
-    return write_bundle(
-        folder,
-        name=bundle.name,
-        eye_onnx=bundle.eye_onnx,
-        mouth_onnx=bundle.mouth_onnx,
-        head=bundle.head,
-        golden=bundle.golden,
-        training={**bundle.training, "others": others},
-        resting=resting,
-    )
+    return write_bundle(folder, replace(bundle, training={**bundle.training, "others": others}, resting=resting))

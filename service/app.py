@@ -28,7 +28,7 @@ from model_export.contract import read_bundle
 from model_export.runtime import Runtime
 from service import calibration_routes, http_rim, profile_routes
 from service.access import AccessMiddleware, refuse
-from service.engine import Engine
+from service.engine import Engine, EngineConfig
 from service.errors import ErrorCode, RequestError, WireError
 from service.heads import Heads
 from service.metrics import Metrics
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     bundle = read_bundle(settings.bundle)
     runtime = Runtime(bundle, provider=settings.provider, threads=settings.threads)
     heads = Heads(bundle.head)
-    engine = Engine(runtime, heads, resting=bundle.resting)
+    engine = Engine(runtime, heads, EngineConfig(place_faces=settings.place_faces), bundle.resting)
     wearers = Wearers(None if settings.profiles is None else Profiles(settings.profiles), heads)
     metrics = Metrics(bundle.name, bundle.digest, lambda: runtime.provider, lambda: engine.drops)
     streams = Streams(engine, wearers, settings, metrics, bundle)

@@ -55,6 +55,8 @@ class EngineConfig:
     """How the engine answers."""
 
     filters: FilterConfig = field(default_factory=FilterConfig)
+    place_faces: bool = True
+    """Whether the crops of wearers without a head of their own follow their faces, where the bundle can tell where those are."""
 
 
 class Engine:
@@ -63,7 +65,7 @@ class Engine:
     def __init__(
         self, runtime: Runtime, heads: Heads, config: EngineConfig | None = None, resting: Resting | None = None
     ) -> None:
-        """`resting`: what the bundle knows of faces at rest; without it no slip is told."""
+        """`resting`: what the bundle knows of faces' places; without it no slip is told and no face placed."""
         self._runtime = runtime
         self._resting = resting
         self.heads = heads
@@ -126,7 +128,7 @@ class Engine:
         return self.heads.current(wearer).head_version
 
     def _new_face(self, wearer: str) -> Face:
-        return Face(self._config.filters, wearer, self._resting)
+        return Face(self._config.filters, wearer, self._resting, places=self._config.place_faces)
 
     def _forget(self, connection: "Connection") -> None:
         with self._lock:
@@ -171,7 +173,7 @@ class Engine:
         pictures = [decode_image(frame) for frame in frames]
         decoded_ns = _now() if any(frame.encoding is Encoding.JPEG for frame in frames) else started_ns
         head = self.heads.folded(setup.wearer)
-        cameras = self._fill_crops(setup, head.head.slip, frames, pictures)
+        cameras = self._fill_crops(setup, face.placer.slips(head.head, setup.rig), frames, pictures)
         warped_ns = _now()
         self._run_backbones(cameras)
         inferred_ns = _now()
@@ -253,6 +255,11 @@ class Connection:
     def slips(self) -> Mapping[Camera, Slip]:
         """How far the headset seems to have slipped since the head was fitted, where that is known."""
         return self._face.slip_watch.slips
+
+    @property
+    def places(self) -> Mapping[Camera, Slip]:
+        """How far its crops follow the face of a wearer without an own head, of the cameras that were moved."""
+        return self._face.placer.places if self.head_version == 0 else {}
 
     def offer(self, message: FrameMessage, received_ns: int) -> None:
         """Puts a frame set into the slot, in place of one that still waits; `received_ns` is time.perf_counter_ns()."""

@@ -17,6 +17,7 @@ from model_export.runtime import Runtime
 from service.errors import ErrorCode, WireError
 from service.filters import FilterConfig, OneEuro
 from service.heads import FoldedHead
+from service.placer import Placer
 from service.regions import LIVE, RegionClock, Seen
 from service.rig import Rig
 from service.signals import EUS_S, GAZE_S, REGION_SIGNALS, SIGNAL_COUNT
@@ -29,9 +30,12 @@ _NONE: Final = (0.0, 0.0, 0.0)
 class Face:
     """The state of one headset on the live path; only the inference thread touches it, and it never grows."""
 
-    def __init__(self, config: FilterConfig, wearer: str, resting: Resting | None = None) -> None:
+    def __init__(
+        self, config: FilterConfig, wearer: str, resting: Resting | None = None, *, places: bool = True
+    ) -> None:
         self.wearer = wearer
         self.slip_watch = SlipWatch(resting)
+        self.placer = Placer(resting if places else None)
         self._config = config
         self._reset_gap_ns = round(config.reset_gap_s * 1e9)
         self._raw_S: NDArray[np.float32] = np.zeros(SIGNAL_COUNT, np.float32)
@@ -49,7 +53,8 @@ class Face:
             camera = frame.camera
             features_BF = runtime.mouth_features_BF if camera is Camera.MOUTH else runtime.eye_features_BF
             features_F = features_BF[0] if camera is not Camera.RIGHT_EYE else features_BF[1]
-            self._confidences[camera] = head.apply(camera, features_F, self._raw_S)
+            self._confidences[camera] = confidence = head.apply(camera, features_F, self._raw_S)
+            self.placer.look(camera, frame.t_ns, head.head, features_F, confidence)
             self.slip_watch.look(camera, frame.t_ns, head.head, features_F, self._raw_S)
         if not isfinite(float(np.dot(self._raw_S, self._raw_S))):
             self._raw_S[:] = self._filter.value_S  # a NaN must not stay in the filter for ever

@@ -72,6 +72,9 @@ class Settings:
     """So many refused messages in a row end a connection."""
     watch: bool = True
     """Whether the live page and its camera pictures are offered."""
+    place_faces: bool = True
+    """Whether the crops of wearers without a head of their own follow their faces, from five seconds of movement on. Off: what a
+    frame set is answered with depends on its pictures and the filter alone."""
     receipt_deadline_s: float = 3.0
     """A request, header and body, has to arrive in full within this time."""
     answer_deadline_s: float = 5.0
@@ -204,6 +207,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "max_connections": _integer,
     "max_malformed": _integer,
     "watch": _switch,
+    "place_faces": _switch,
     "receipt_deadline_s": _seconds,
     "answer_deadline_s": _seconds,
     "shutdown_deadline_s": _seconds,

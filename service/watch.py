@@ -87,6 +87,10 @@ class WatchedConnection(Protocol):
         """How far it seems to have slipped."""
 
     @property
+    def places(self) -> Mapping[Camera, Slip]:
+        """How far its crops follow a face that nobody calibrated."""
+
+    @property
     def answered(self) -> tuple[FrameMessage, Reply] | None:
         """The newest answered frame set."""
 
@@ -201,6 +205,7 @@ class Observations:
             "latency_ms": {"p50": p50_ms, "p99": p99_ms},
             "head_version": None if newest is None else newest.values.head_version,
             "slip": {camera.label: _rounded(slip) for camera, slip in connection.slips.items()},
+            "placed": {camera.label: _rounded(slip) for camera, slip in connection.places.items()},
         }
 
 

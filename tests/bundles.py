@@ -104,6 +104,7 @@ def make_resting(**changes: Any) -> Resting:
         zeros[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
         zeros[f"{part}_slip_M4"] = np.zeros((MAP_COUNT, 4), np.float32)
         zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
+        zeros[f"{part}_moving_M"] = np.zeros(MAP_COUNT, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
 
 
@@ -141,12 +142,5 @@ def make_golden(eye_onnx: bytes, mouth_onnx: bytes, head: Head, count: int = 3) 
 def make_bundle(folder: Path, seed: int = 0) -> Bundle:
     """Writes a small bundle to `folder` and gives it as read back; equal seeds give equal bytes. Costs about 50 ms."""
     eye_onnx, mouth_onnx, head = make_backbone(seed), make_backbone(seed + 1000), make_head(seed)
-    return write_bundle(
-        folder,
-        name=f"test-{seed}",
-        eye_onnx=eye_onnx,
-        mouth_onnx=mouth_onnx,
-        head=head,
-        golden=make_golden(eye_onnx, mouth_onnx, head),
-        training={"note": "random weights for tests", "seed": seed},
-    )
+    golden, training = make_golden(eye_onnx, mouth_onnx, head), {"note": "random weights for tests", "seed": seed}
+    return write_bundle(folder, Bundle(f"test-{seed}", eye_onnx, mouth_onnx, head, golden, training))

@@ -98,8 +98,8 @@ class Bundle:
     golden: Golden
     training: Mapping[str, Any]
     """How it was trained: configuration, data hash, metrics, code revision; JSON values only."""
-    digest: str
-    """sha256 of bundle.json, which holds the sha256 of every other file."""
+    digest: str = ""
+    """sha256 of bundle.json, which holds the sha256 of every other file; "" while a bundle is being made."""
     resting: Resting | None = None
     """What a wearer's face at rest tells; None in bundles that were written without."""
 
@@ -117,43 +117,34 @@ def _backbone_digest(eye_onnx: bytes, mouth_onnx: bytes) -> str:
     return _sha256(hashlib.sha256(eye_onnx).digest() + hashlib.sha256(mouth_onnx).digest())
 
 
-def write_bundle(
-    folder: Path,
-    *,
-    name: str,
-    eye_onnx: bytes,
-    mouth_onnx: bytes,
-    head: Head,
-    golden: Golden,
-    training: Mapping[str, Any],
-    resting: Resting | None = None,
-) -> Bundle:
+def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     """Writes a bundle folder and reads it back; what cannot be read back never stands under `folder`.
 
-    `head` gets the backbones' digest. An existing bundle at `folder` is replaced. Raises BundleError.
+    The head gets the backbones' digest, the bundle its own. An existing bundle at `folder` is replaced. Raises BundleError.
     """
-    head = Head(head.left_eye, head.right_eye, head.mouth, _backbone_digest(eye_onnx, mouth_onnx), report=head.report)
+    head, golden = bundle.head, bundle.golden
+    head = Head(head.left_eye, head.right_eye, head.mouth, bundle.backbone_digest, report=head.report)
     files = {
-        "eye.onnx": eye_onnx,
-        "mouth.onnx": mouth_onnx,
+        "eye.onnx": bundle.eye_onnx,
+        "mouth.onnx": bundle.mouth_onnx,
         "head.safetensors": write_head(head),
         "golden.safetensors": save_safetensors(
             {part: np.ascontiguousarray(getattr(golden, part)) for part in (field.name for field in fields(Golden))}
         ),
     }
-    if resting is not None:
-        files[RESTING_FILE] = write_resting(resting)
+    if bundle.resting is not None:
+        files[RESTING_FILE] = write_resting(bundle.resting)
     manifest = {
         "format": BUNDLE_FORMAT,
         "version": BUNDLE_VERSION,
-        "name": name,
+        "name": bundle.name,
         "eu_set": EU_SET_VERSION,
         "eu_names": EU_NAMES,
         "crops": _CROPS,
         "feature_count": FEATURE_COUNT,
-        "opset": read_onnx_header(eye_onnx).opset,
+        "opset": read_onnx_header(bundle.eye_onnx).opset,
         "files": {file: {"sha256": _sha256(data), "bytes": len(data)} for file, data in files.items()},
-        "training": training,
+        "training": bundle.training,
     }
     files["bundle.json"] = (json.dumps(manifest) + "\n").encode()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -165,17 +156,20 @@ def write_bundle(
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-        bundle = read_bundle(staging)
+        written = read_bundle(staging)
         if folder.exists():
             shutil.rmtree(folder)
         staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return bundle
+    return written
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder; raises BundleError naming the file whose digest, shape, name or opset does not agree."""
+def read_bundle(folder: Path, *, with_resting: bool = True) -> Bundle:
+    """The bundle in a folder; raises BundleError naming the file whose digest, shape, name or opset does not agree.
+
+    Without `with_resting` what it knows of faces at rest is passed over, to be made anew.
+    """
     manifest_bytes = _read(folder, "bundle.json")
     try:
         manifest = json.loads(manifest_bytes)
@@ -196,7 +190,7 @@ def read_bundle(folder: Path) -> Bundle:
                 "bundle.json", f"`{key}` should be {expected!r}. Found {manifest.get(key)!r}. Export the bundle again."
             )
     files = {file: _read_checked(folder, file, entries) for file in _FILES}
-    resting = _read_resting(folder, entries)
+    resting = _read_resting(folder, entries) if with_resting else None
     for file in ("eye.onnx", "mouth.onnx"):
         _check_onnx(file, files[file], opset)
     try:

@@ -18,11 +18,13 @@ where things are, and its difference from the map of the rest that a head was fi
     (right_px, down_px, turn_deg, log scale) = (m - reference) . slip_M4
 
 With the mean map of faces at rest for a reference, the same says how far this face is from where most faces are in their crops.
+With the mean map of faces that move, so does the mean of this face's maps over some seconds of movement: nobody need rest for it.
 
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
     2   also eye_slip_M4, mouth_slip_M4 float16 [1024, 4], eye_place_M, mouth_place_M float16 [1024].
+    3   also eye_moving_M, mouth_moving_M float16 [1024].
 """
 
 from dataclasses import dataclass, fields, replace
@@ -43,7 +45,7 @@ from model_export.contract.slip import Slip
 
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
-_VERSION: Final = 2
+_VERSION: Final = 3
 _MOST_LOG: Final = 0.5
 """Of a scale that is read: beyond, the map is of something else."""
 
@@ -64,6 +66,9 @@ class Resting:
     eye_place_M: NDArray[np.float32]
     """The map of a face at rest, mean over fittings."""
     mouth_place_M: NDArray[np.float32]
+    eye_moving_M: NDArray[np.float32]
+    """The map of a face that moves, mean over fittings."""
+    mouth_moving_M: NDArray[np.float32]
     fittings: int
     """Fittings that it was learnt from."""
 
@@ -74,6 +79,7 @@ class Resting:
                 (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
                 (f"{part}_slip_M4", (MAP_COUNT, 4)),
                 (f"{part}_place_M", (MAP_COUNT,)),
+                (f"{part}_moving_M", (MAP_COUNT,)),
             ):
                 array: NDArray[np.float32] = getattr(self, name)
                 if array.shape != shape or array.dtype != np.float32:
@@ -96,6 +102,10 @@ class Resting:
     def place(self, camera: Camera) -> NDArray[np.float32]:
         """The mean map [1024] of faces at rest: where most of them are in a camera's crop, a right eye's mirrored."""
         return self.mouth_place_M if camera is Camera.MOUTH else self.eye_place_M
+
+    def moving(self, camera: Camera) -> NDArray[np.float32]:
+        """The mean map [1024] of faces that move, likewise: what a mean over seconds of use is compared with."""
+        return self.mouth_moving_M if camera is Camera.MOUTH else self.eye_moving_M
 
     def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
         """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px, 1.5 degrees, 3 %."""
@@ -135,6 +145,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_slip_M4": resting.mouth_slip_M4.astype(np.float16),
         "eye_place_M": resting.eye_place_M.astype(np.float16),
         "mouth_place_M": resting.mouth_place_M.astype(np.float16),
+        "eye_moving_M": resting.eye_moving_M.astype(np.float16),
+        "mouth_moving_M": resting.mouth_moving_M.astype(np.float16),
     }
     return save_safetensors(
         tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})

@@ -16,6 +16,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+PLACE_SHARE: Final = 0.8
+"""How much of the way to where most faces are a face is brought: part of what is read is that faces differ."""
+_LEAST_PX: Final = 1.0
+"""Less is what a reading is off by."""
+_LEAST_DEG: Final = 1.0
+_LEAST_SCALE: Final = 1.03
+_MOST_PX: Final = 24.0
+"""More leaves the crop; the rig or the headset is to be put right."""
+_MOST_DEG: Final = 15.0
+_MOST_SCALE: Final = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Slip:
@@ -60,3 +71,22 @@ class Slip:
 
 
 NO_SLIP: Final = Slip(0.0, 0.0, 0.0)
+
+
+def is_slip(slip: Slip) -> bool:
+    """Whether it is more than reading it is off by, and leaves a face in the crop."""
+    scale = max(slip.scale, 1 / slip.scale)
+    large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG or scale >= _LEAST_SCALE
+    return large and not leaves_crop(slip)
+
+
+def leaves_crop(slip: Slip) -> bool:
+    """Whether too little of the face would be left to read."""
+    scale = max(slip.scale, 1 / slip.scale)
+    return slip.length_px > _MOST_PX or abs(slip.turn_deg) > _MOST_DEG or scale > _MOST_SCALE
+
+
+def followed_share(slip: Slip) -> Slip:
+    """What is followed of the way to where most faces are; none where that is no slip."""
+    share = slip.share(PLACE_SHARE)
+    return share if is_slip(share) else NO_SLIP

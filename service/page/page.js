@@ -109,7 +109,10 @@ function onStatus({ connections, watching: number }) {
   byId("rate").textContent = digits(headset.rate_hz, 0);
   byId("wearer").textContent = headset.wearer;
   drawSlip(headset.slip);
-  byId("head").textContent = headset.head_version === 0 ? "universal" : headset.head_version === null ? "–" : `version ${headset.head_version}`;
+  const placed = Object.entries(headset.placed);
+  const universal = placed.length ? "universal, placed" : "universal";
+  byId("head").textContent = headset.head_version === 0 ? universal : headset.head_version === null ? "–" : `version ${headset.head_version}`;
+  byId("head").title = placed.map(([camera, one]) => `${camera}: crop moved by ${Math.hypot(one.right_px, one.down_px).toFixed(1)} px`).join("; ");
 }
 
 /** How far the headset seems to have slipped since the head was fitted: the camera that says most. */

@@ -15,11 +15,10 @@ from calibration.evaluate import (
     EvaluatedWearer,
     as_peers_train,
     min_max,
-    summary,
-    table,
     targets_quality,
     wearer_folders,
 )
+from calibration.evaluation_report import summary, table
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, slot_repetitions, true_targets
 from model_export.contract import EU_COUNT, EU_INDEX, Camera, Take, cue_by_name, write_take
 from model_export.contract.take import Encoding
@@ -110,8 +109,8 @@ def wearer(name: str, *errors: float) -> EvaluatedWearer:
 
 
 def test_the_summary_counts_wearers_and_the_way_closed() -> None:
-    first = wearer("one", 0.20, 0.19, 0.18, 0.25, 0.30, 0.17, 0.16, 0.15, 0.18, 0.15, 0.14, 0.20, 0.15)
-    second = wearer("two", 0.10, 0.10, 0.09, 0.15, 0.20, 0.09, 0.11, 0.09, 0.09, 0.10, 0.08, 0.13, 0.12)
+    first = wearer("one", 0.20, 0.20, 0.19, 0.18, 0.25, 0.30, 0.17, 0.16, 0.15, 0.18, 0.15, 0.14, 0.20, 0.15)
+    second = wearer("two", 0.10, 0.10, 0.10, 0.09, 0.15, 0.20, 0.09, 0.11, 0.09, 0.09, 0.10, 0.08, 0.13, 0.12)
     second.rmse_ME[METHODS.index("movement"), JAW] = 0.5
     found = summary([first, second])
     ours = found["methods"]["movement"]

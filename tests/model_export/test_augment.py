@@ -7,6 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export.augment import NO_AUGMENTATION, AugmentConfig, augment
+from model_export.contract import Slip
+from model_export.placing import seen_through
 from model_export.points import carried
 
 
@@ -84,3 +86,32 @@ def test_half_the_augmentation_spoils_as_many_crops() -> None:
     assert (half.shift, half.rotation_deg) == (full.shift / 2, full.rotation_deg / 2)
     assert half.spoiled == full.spoiled
     assert full.scaled(1.0) == full
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_face_whose_place_is_known_is_cut_there(mirrored: bool) -> None:
+    slip, image_HW = Slip(7.0, -4.0, 6.0, 1.1), dot(64, 90)
+    seen_HW, intact, way_23 = augment(image_HW, np.random.default_rng(0), NO_AUGMENTATION, mirrored=mirrored, slip=slip)
+    expected_HW = seen_through(slip, image_HW)
+    assert intact
+    inside = (slice(16, -16), slice(16, -16))  # beyond the edges is left to chance
+    np.testing.assert_allclose(
+        seen_HW[inside].astype(int), expected_HW[:, :: -1 if mirrored else 1][inside].astype(int), atol=12
+    )
+    told = carried(np.array([[90 - 63.5, 64 - 63.5, 1.0, 0.0]]), way_23)[0]
+    np.testing.assert_allclose(centre_of_light(seen_HW), 63.5 + told[1::-1], atol=0.6)
+
+
+def test_some_faces_stay_where_nobody_has_placed_them_and_those_move_further() -> None:
+    config = AugmentConfig(spoiled=0.0, photometric=0.0, placed=0.5, placed_range=0.1, rotation_deg=0.0, scale=0.0)
+    found = []
+    for seed in range(200):
+        image_HW, *_ = augment(
+            dot(64, 64), np.random.default_rng(seed), config, mirrored=False, slip=Slip(20.0, 0.0, 0.0)
+        )
+        found.append(centre_of_light(image_HW)[1])
+    placed_N = np.array(found) < 54
+    assert 0.4 < placed_N.mean() < 0.6
+    assert np.array(found)[placed_N].mean() == pytest.approx(44, abs=0.5)
+    assert np.ptp(np.array(found)[placed_N]) < 2.5
+    assert np.ptp(np.array(found)[~placed_N]) > 8

@@ -9,9 +9,13 @@ import pytest
 
 from model_export.augment import NO_AUGMENTATION, AugmentConfig
 from model_export.batches import MOUTH_MIRROR, BatchSource, batches, eye_labels
-from model_export.contract import EU_INDEX, MOUTH_EUS
+from model_export.contract import EU_INDEX, LAST_COUNT, MAP_COUNT, MOUTH_EUS, NO_SLIP, Camera
 from model_export.data import ShardEntry, check_digest, data_digest, list_shards, open_shard, split_wearers
-from model_export.errors import DataError
+from model_export.errors import DataError, TrainingError
+from model_export.onnx_features import onnx_features
+from model_export.places import Places
+from model_export.placing import seen_through
+from tests.bundles import make_bundle, make_resting
 
 
 def entries_of(seeds: list[int]) -> list[ShardEntry]:
@@ -189,3 +193,31 @@ def test_equal_seeds_of_other_looks_are_other_wearers(disc_data: Path, tmp_path:
         names[look] = list_shards(tmp_path)[0].wearer
     assert names["near"] == names["headset"]
     assert len(set(names.values())) == 3
+
+
+def test_placed_batches_are_cut_where_each_fittings_rest_says(disc_data: Path, tmp_path: Path) -> None:
+    """These rests are one grey all over, so that each of three looks reads the same two pixels."""
+    plain, entries = make_bundle(tmp_path / "bundle"), list_shards(disc_data)[:1]
+    shard = open_shard(entries[0])
+    rest_M = onnx_features(plain.mouth_onnx, np.ascontiguousarray(shard.rest_mouth_FHW), 1)[0, LAST_COUNT:]
+    two_px_M4 = np.zeros((MAP_COUNT, 4), np.float32)
+    two_px_M4[:, 0] = 2 / MAP_COUNT
+    resting = make_resting(mouth_slip_M4=two_px_M4, mouth_place_M=rest_M - 1)
+    slips = Places(plain, resting).of(shard)
+    assert [slip.right_px for slip in slips[Camera.MOUTH]] == pytest.approx([0.8 * 6])
+    assert slips[Camera.LEFT_EYE] == slips[Camera.RIGHT_EYE] == [NO_SLIP]
+    placed = BatchSource(entries, 64, NO_AUGMENTATION, Places(plain, resting), seed=3)[0]
+    as_rendered = BatchSource(entries, 64, NO_AUGMENTATION, seed=3)[0]
+    assert (placed.mouth_values_BE == as_rendered.mouth_values_BE).all()
+    assert (placed.eye_pixels_BHW == as_rendered.eye_pixels_BHW).all()
+    for placed_HW, crop_HW in zip(placed.mouth_pixels_BHW.numpy(), as_rendered.mouth_pixels_BHW.numpy(), strict=True):
+        expected_HW = seen_through(slips[Camera.MOUTH][0], crop_HW)
+        np.testing.assert_allclose(placed_HW[:, :120].astype(int), expected_HW[:, :120].astype(int), atol=12)
+
+
+def test_a_bundle_that_knows_no_places_cannot_place(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    with pytest.raises(TrainingError, match="should tell what a face at rest tells"):
+        Places.read(tmp_path / "bundle")
+    with pytest.raises(TrainingError, match="should be a bundle that places faces"):
+        Places.read(tmp_path)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
-from model_export.contract import EU_NAMES, LAST_COUNT, Bundle, read_bundle
+from model_export.contract import EU_NAMES, LAST_COUNT, NO_SLIP, Bundle, Slip, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
-from model_export.estimates import estimate
+from model_export.estimates import estimate, placed_head
 from model_export.evaluate import CAVEAT, evaluate_wearers, gaze_error_deg, merged, unseen_shards
+from model_export.placing import seen_through
 from model_export.report import markdown
-from tests.bundles import make_resting
+from model_export.resting import slip_ridge, slipped_maps
+from tests.bundles import make_bundle, make_crops, make_resting
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +98,31 @@ def test_a_rest_seen_before_moves_the_answers_of_its_fitting(bundle: Bundle, dis
     untold = make_resting(eye_shift_FO=eye_FO, mouth_shift_FO=mouth_FO)
     same = evaluate_wearers([replace(bundle, resting=untold)], disc_data, 64)["summary"]
     assert same["rested_mean_r"] == same["mean_r"]
-    assert same["rested_gaze_deg"] == same["gaze_median_deg"]
+    assert same["rested_gaze_deg"] == same["placed_gaze_deg"] == same["gaze_median_deg"]
     eye_FO[:, 12:14] = 40 / LAST_COUNT  # degrees for a feature of 1
     moved = replace(untold, eye_mean_F=nothing_F - 1, eye_shift_FO=eye_FO)
     wrong = evaluate_wearers([replace(bundle, resting=moved)], disc_data, 64)["summary"]
     assert wrong["rested_gaze_deg"] > same["gaze_median_deg"] + 10
     assert wrong["gaze_median_deg"] == same["gaze_median_deg"]
+
+
+def test_crops_follow_a_face_by_how_it_moves(tmp_path: Path) -> None:
+    """Of a backbone of random kernels, which knows places as a trained one does."""
+    plain = make_bundle(tmp_path / "bundle")
+    rng = np.random.default_rng(0)
+    faces_NHW = np.stack([cv2.GaussianBlur(crop_HW, (0, 0), 6) for crop_HW in make_crops(1200, 1)])
+    eye_M4, eye_M = slip_ridge([slipped_maps(plain.eye_onnx, faces_NHW, rng)])
+    mouth_M4, mouth_M = slip_ridge([slipped_maps(plain.mouth_onnx, faces_NHW, rng)])
+    told = {"eye_slip_M4": eye_M4, "eye_moving_M": eye_M, "mouth_slip_M4": mouth_M4, "mouth_moving_M": mouth_M}
+    knowing = replace(plain, resting=make_resting(**told))
+    slip = Slip(6.0, -5.0, 0.0)
+    moving_THW = faces_NHW[:60]
+    slipped_THW = np.stack([seen_through(slip.inverse(), crop_HW) for crop_HW in moving_THW])
+    upright = (slipped_THW, slipped_THW, slipped_THW)
+    for camera, found in placed_head(knowing, *upright).slip.items():
+        assert (found.right_px, found.down_px) == pytest.approx((0.8 * 6.0, -0.8 * 5.0), abs=2.0), camera
+    assert set(placed_head(knowing, moving_THW, moving_THW, moving_THW).slip.values()) == {NO_SLIP}
+    assert placed_head(plain, *upright) is plain.head
 
 
 def test_several_bundles_give_mean_and_deviation() -> None:
@@ -153,7 +175,14 @@ def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path
     channels = evaluate_clips([bundle], [clip])["channels"]
     assert channels["jawOpen"]["median_r"] == pytest.approx(1.0)
     # the reference's pucker never moves, and it has no smile: nothing is said of either
-    assert channels["mouthPucker"] == {"median_r": None, "clips_used": 0, "first_probe_r": 0.57, "clips": {}}
+    pucker: dict[str, Any] = {
+        "median_r": None,
+        "placed_median_r": None,
+        "clips_used": 0,
+        "first_probe_r": 0.57,
+        "clips": {},
+    }
+    assert channels["mouthPucker"] == pucker
     assert channels["mouthSmile"]["median_r"] is None
 
 
@@ -187,7 +216,7 @@ def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path,
     written = {file.name for file in (tmp_path / "report").iterdir()}
     assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png", "reliability.png"}
     stored = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert (stored["format"], stored["version"]) == ("mien-evaluation", 3)
+    assert (stored["format"], stored["version"]) == ("mien-evaluation", 4)
 
 
 def test_the_command_without_anything_to_judge_is_a_usage_error() -> None:

@@ -1,6 +1,7 @@
 """What rest tells: what it is learnt from, and that the bundle stays what it was."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from model_export.commands import resting as command
-from model_export.contract import LAST_COUNT, read_bundle
+from model_export.contract import LAST_COUNT, read_bundle, write_bundle
 from model_export.resting import Fittings, resting_of, solve
+from tests.bundles import make_resting
 
 
 def test_what_rest_tells_is_of_every_fitting(disc_bundle: Path, disc_data: Path) -> None:
@@ -37,6 +39,7 @@ def test_the_command_adds_it_and_changes_nothing_else(disc_bundle: Path, disc_da
     folder = tmp_path / "bundle"
     shutil.copytree(disc_bundle, folder)
     before = read_bundle(folder)
+    write_bundle(folder, replace(before, resting=make_resting(fittings=1)))  # made anew, whatever there was
     result = CliRunner().invoke(command, ["--bundle", str(folder), "--data", str(disc_data)])
     assert result.exit_code == 0, result.output
     after = read_bundle(folder)

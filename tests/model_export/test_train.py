@@ -15,9 +15,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from model_export.checkpoint import CHECKPOINT_FILE, RECORD_FILE, WEIGHTS_FILE
+from model_export.contract import write_bundle
 from model_export.errors import CheckpointError, TrainingError
 from model_export.network import BackboneConfig
 from model_export.train import TrainConfig, learning_rate, train
+from tests.bundles import make_bundle, make_resting
 from tests.model_export.train_tiny import tiny_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,6 +41,16 @@ def test_training_lowers_the_loss_and_follows_wearers_never_seen(disc_run: Path)
     record = json.loads((disc_run / RECORD_FILE).read_text())
     assert record["result"]["unseen_r"] > 0.5  # always saying the mean has r = 0
     assert not set(record["data"]["trained_wearers"]) & set(record["data"]["held_out_wearers"])
+
+
+def test_a_run_on_placed_crops_says_which_bundle_placed_them(disc_data: Path, tmp_path: Path) -> None:
+    plain = make_bundle(tmp_path / "plain")
+    placing = write_bundle(tmp_path / "placing", replace(plain, resting=make_resting()))
+    config = replace(tiny_config(disc_data, tmp_path / "run", epochs=0.5), placed_by=tmp_path / "placing")
+    train(config)
+    assert json.loads((tmp_path / "run" / RECORD_FILE).read_text())["config"]["placed_by"] == placing.digest
+    with pytest.raises(TrainingError, match="should tell what a face at rest tells"):
+        train(replace(config, placed_by=tmp_path / "plain", out=tmp_path / "other"))
 
 
 def test_a_killed_run_resumes_to_the_same_weights(disc_data: Path, tmp_path: Path) -> None:

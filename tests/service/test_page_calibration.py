@@ -92,14 +92,16 @@ class ToldPage:
         self._socket = socket
         bundle = {"name": "test", "digest": "ab" * 32}
         self._send({"type": "hello", "protocol": 1, "eu_set": 1, "eu_names": EU_NAMES, "bundle": bundle, "rate_hz": 30})
-        headset = {"id": 1, "wearer": self._wearer, "active": True, "rate_hz": 30.0, "drops": 0, "head_version": 2}
-        headset["slip"] = {"mouth": {"right_px": -3.0, "down_px": 4.0, "turn_deg": 0.0}}
-        latency = {"p50": 1.0, "p99": 2.0}
-        self._send({"type": "status", "watching": 1, "connections": [{**headset, "latency_ms": latency}]})
+        self.status(head_version=2, slip={"mouth": {"right_px": -3.0, "down_px": 4.0, "turn_deg": 0.0}}, placed={})
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._socket is not None
         self._socket.send(json.dumps(message))
+
+    def status(self, **of_headset: Any) -> None:
+        headset = {"id": 1, "wearer": self._wearer, "active": True, "rate_hz": 30.0, "drops": 0, **of_headset}
+        headset["latency_ms"] = {"p50": 1.0, "p99": 2.0}
+        self._send({"type": "status", "watching": 1, "connections": [headset]})
 
     def tell(self, event: str, **fields: Any) -> None:
         self._send({"type": "calibration", "connection": 1, "ago_ms": 0, "event": event, **fields})
@@ -266,6 +268,16 @@ def test_a_profile_chosen_while_the_service_is_asked_stays_chosen(
     page.wait_for_timeout(200)
     expect(page.locator("#profile")).to_have_value("")
     expect(page.locator("#new-name")).to_have_value("grace")
+
+
+def test_a_face_that_was_placed_unasked_is_said_to_be(page: Page, kept: tuple[RunningService, Profiles]) -> None:
+    told = ToldPage(page, kept[0].http_url)
+    expect(page.locator("#head")).to_have_text("version 2")
+    told.status(head_version=0, slip={}, placed={})
+    expect(page.locator("#head")).to_have_text("universal")
+    told.status(head_version=0, slip={}, placed={"left_eye": {"right_px": 3.0, "down_px": -4.0, "turn_deg": 1.0}})
+    expect(page.locator("#head")).to_have_text("universal, placed")
+    expect(page.locator("#head")).to_have_attribute("title", "left_eye: crop moved by 5.0 px")
 
 
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:

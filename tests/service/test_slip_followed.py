@@ -1,4 +1,4 @@
-"""A head that says how far the face has slipped: the engine sees the face where it is now."""
+"""A head that says how far the face has slipped, or a face seen to move elsewhere: the engine cuts its crops where it is."""
 
 import queue
 import time
@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_export.contract import Bundle, Camera, Slip
+from model_export.contract import LAST_COUNT, MAP_COUNT, Bundle, Camera, Slip
 from model_export.contract.take import Encoding
 from model_export.onnx_features import onnx_features
 from model_export.placing import seen_through
 from model_export.runtime import Runtime
 from service.calibrating import crops_of
-from service.engine import Engine
+from service.engine import Engine, EngineConfig
 from service.errors import WireError
 from service.heads import Heads
+from service.placer import EVERY_NS, FIRST_LOOKS
 from service.wire_messages import EncodedFrame, FrameMessage, Reply
-from tests.bundles import make_bundle, make_crops
+from tests.bundles import make_bundle, make_crops, make_resting
 
 SLIPS = {
     Camera.LEFT_EYE: Slip(5.0, -3.0, 4.0),
@@ -33,7 +34,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def message(crops_CHW: NDArray[np.uint8], sequence: int = 0) -> FrameMessage:
-    frames = (EncodedFrame(camera, Encoding.GRAY8, 128, 128, 5, crops_CHW[camera].tobytes()) for camera in Camera)
+    t_ns = 5 + sequence * (EVERY_NS + 1)
+    frames = (EncodedFrame(camera, Encoding.GRAY8, 128, 128, t_ns, crops_CHW[camera].tobytes()) for camera in Camera)
     return FrameMessage(sequence, tuple(frames))
 
 
@@ -86,3 +88,31 @@ def test_a_calibration_records_the_crops_of_the_rig() -> None:
     assert found is not None
     for camera in Camera:
         np.testing.assert_array_equal(found.crops[camera], crops_CHW[camera])
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_the_crops_of_a_face_that_nobody_calibrated_follow_it(bundle: Bundle, placed: bool) -> None:
+    crops_CHW = make_crops(3, 4)
+    ten_px_M4 = np.zeros((MAP_COUNT, 4), np.float32)
+    ten_px_M4[:, 0] = 10 / MAP_COUNT
+    now_M = onnx_features(bundle.mouth_onnx, crops_CHW[Camera.MOUTH][None], 1)[0, LAST_COUNT:]
+    resting = make_resting(mouth_slip_M4=ten_px_M4, mouth_moving_M=now_M - 1)
+    engine = Engine(Runtime(bundle, "cpu", 1), Heads(bundle.head), EngineConfig(place_faces=placed), resting)
+    answers: queue.SimpleQueue[Reply | WireError] = queue.SimpleQueue()
+    engine.start()
+    try:
+        connection = engine.connect("default", None, answers.put)
+        found = []
+        for sequence in range(FIRST_LOOKS + 40):
+            connection.offer(message(crops_CHW, sequence), time.perf_counter_ns())
+            reply = answers.get(timeout=10)
+            assert isinstance(reply, Reply)
+            found.append(reply.values.values_E)
+        assert connection.places == ({Camera.MOUTH: Slip(8.0, 0.0, 0.0)} if placed else {})
+    finally:
+        engine.stop()
+    np.testing.assert_allclose(found[FIRST_LOOKS - 1], expected_values(bundle, crops_CHW), atol=1e-3)
+    if placed:
+        crops_CHW[Camera.MOUTH] = seen_through(Slip(8.0, 0.0, 0.0), crops_CHW[Camera.MOUTH])
+        assert np.abs(found[-1] - found[0]).max() > 0.05
+    np.testing.assert_allclose(found[-1], expected_values(bundle, crops_CHW), atol=0.03)

@@ -31,6 +31,7 @@ class RecordedConnection:
     drops: int = 0
     answered: tuple[FrameMessage, Reply] | None = None
     slips: Mapping[Camera, Slip] = field(default_factory=dict)
+    places: Mapping[Camera, Slip] = field(default_factory=dict)
 
     def answer(self, sequence: int, service_us: int = 1000, drops: int = 0) -> None:
         reply = a_reply(sequence)
@@ -153,6 +154,8 @@ def test_the_status_tells_the_slip_of_each_camera_that_is_known() -> None:
     connection.slips = {Camera.MOUTH: Slip(1.23, -4.56, 0.04)}
     told = {"right_px": 1.2, "down_px": -4.6, "turn_deg": 0.0}
     assert observations.status([connection], 0.0)[0]["slip"] == {"mouth": told}
+    connection.places = {Camera.LEFT_EYE: Slip(2.0, 0.0, 0.0)}
+    assert observations.status([connection], 0.0)[0]["placed"]["left_eye"]["right_px"] == 2.0
 
 
 def test_the_page_speaks_the_subprotocol() -> None:

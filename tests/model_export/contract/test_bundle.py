@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,7 @@ def test_another_opset_than_promised_is_refused(folder: Path) -> None:
 
 
 def rewrite(folder: Path, target: Path, **changes: Any) -> None:
-    good = read_bundle(folder)
-    parts: dict[str, Any] = {
-        "name": good.name,
-        "eye_onnx": good.eye_onnx,
-        "mouth_onnx": good.mouth_onnx,
-        "head": good.head,
-        "golden": good.golden,
-        "training": good.training,
-    }
-    write_bundle(target, **(parts | changes))
+    write_bundle(target, replace(read_bundle(folder), **changes))
 
 
 def test_names_in_another_order_are_refused(folder: Path, tmp_path: Path) -> None:
