@@ -90,7 +90,10 @@ def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_F
 def placed_head(
     bundle: Bundle, left_THW: NDArray[np.uint8], right_THW: NDArray[np.uint8], mouth_THW: NDArray[np.uint8]
 ) -> Head:
-    """The universal head placed by how the face moves in these frames, as the service places it; no label is needed."""
+    """The universal head placed by how the face moves in these frames; no label is needed.
+
+    All of them are read three times over, each time in the crops found before, as the service reads on with new ones.
+    """
     resting, slips = bundle.resting, {}
     if resting is None:
         return bundle.head
