@@ -57,7 +57,7 @@ AFTER_FILE: Final = "free_after.take"
 REST_AFTER_FILE: Final = "rest_after.take"
 CAVEAT: Final = "Simulated wearers, one renderer; nothing here says how well it works on people."
 LOOK_EVERY: Final = 3
-"""Frames of a take of 30 Hz."""
+"""The service looks at a face ten times a second: every so many frames of a take of 30 Hz."""
 SLIP_PX: Final = 6.0
 SLIP_DEG: Final = 3.0
 _TRUSTED: Final = 0.3

@@ -48,10 +48,11 @@ class Placer:
 
     def slips(self, head: Head, rig: Rig) -> Mapping[Camera, Slip]:
         """How the crops of the next frame set are cut; another rig cuts others, and all is to be found anew."""
-        if rig is not self._rig:
+        if rig is not self._rig:  # a `configure` brings a new object, often with the same placements
+            if rig != self._rig:
+                self.places = _NOWHERE
+                self._looks, self._wanted = [0, 0, 0], [FIRST_LOOKS] * len(Camera)
             self._rig = rig
-            self.places = _NOWHERE
-            self._looks, self._wanted = [0, 0, 0], [FIRST_LOOKS] * len(Camera)
         return self.places if head.head_version == 0 else head.slip
 
     def look(self, camera: Camera, t_ns: int, head: Head, features_F: NDArray[np.float32], confidence: float) -> None:

@@ -120,6 +120,7 @@ def test_another_rig_begins_anew() -> None:
     placer = Placer(RESTING)
     wearing = Wearing(placer, 10.0)
     wearing.look(FIRST_LOOKS)
+    assert placer.slips(HEAD, dict(RIG)), "the same placements, told again"
     other = {Camera.MOUTH: CameraPlacement(side_px=100.0)}
     assert not placer.slips(HEAD, other)
     wearing.look(FIRST_LOOKS - 1, rig=other)
