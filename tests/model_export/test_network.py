@@ -70,7 +70,7 @@ def test_numpy_head_agrees_with_torch_head(outputs: int) -> None:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(0, 0.1)
-        features_BF = torch.rand(7, LAST_COUNT)
+        features_BF = torch.rand(7, FEATURE_COUNT)
         expected = head(features_BF).numpy()
     np.testing.assert_allclose(head.to_region_head().apply(features_BF.numpy()), expected, atol=1e-5, rtol=1e-5)
 
@@ -80,7 +80,7 @@ def test_gaze_comes_out_in_degrees() -> None:
     with torch.no_grad():
         head.weight_FO.zero_()
         head.bias_O.fill_(1.0)
-    out_BO = head(torch.zeros(1, LAST_COUNT))
+    out_BO = head(torch.zeros(1, FEATURE_COUNT))
     assert out_BO[0].tolist() == [1.0] * 12 + [10.0, 10.0, 1.0]
 
 
@@ -131,7 +131,7 @@ def test_features_are_the_last_layers_and_the_map_that_it_reads() -> None:
     assert features_BF.shape == (3, FEATURE_COUNT)
     torch.testing.assert_close(features_BF[:, LAST_COUNT:], map_BM)
     torch.testing.assert_close(features_BF[:, :LAST_COUNT], again_BF)
-    torch.testing.assert_close(backbone.last(standardised_BCHW), again_BF)
+    torch.testing.assert_close(backbone.features(standardised_BCHW), features_BF)
 
 
 def test_a_map_of_another_size_is_refused() -> None:
