@@ -99,12 +99,16 @@ def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values(
     torch.manual_seed(3)
     network = ExpressionNetwork(TINY, TINY).eval()
     shipped = deployed(network)
-    for parameter in (*shipped.eye.parameters(), *shipped.mouth.parameters()):
+    for parameter in shipped.parameters():
         assert parameter.ndim == 1 or torch.equal(parameter, parameter.half().float())
     pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
         before_BF, after_BF = network.eye(pixels_BHW), shipped.eye(pixels_BHW)
+        before_BO, after_BO = network.eye_head(before_BF), shipped.eye_head(after_BF)
     assert (after_BF - before_BF).abs().max() < 5e-3 * before_BF.max()
+    assert (after_BO - before_BO).abs().max() < 5e-3 * before_BO.abs().max()
+    head = shipped.to_head().left_eye  # in degrees, and exact in half precision all the same
+    assert np.array_equal(head.weight_FO, head.weight_FO.astype(np.float16).astype(np.float32))
 
 
 def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> None:
