@@ -15,7 +15,7 @@ from model_export.contract import (
     Bundle,
     Camera,
     Head,
-    followed_share,
+    followed,
     rested,
 )
 from model_export.onnx_features import onnx_features
@@ -104,6 +104,6 @@ def placed_head(
             seen_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
             seen_THW = seen_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else seen_THW
             mean_M = onnx_features(model, seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
-            slip = followed_share(slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
+            slip = followed(slip, slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
         slips[camera] = slip
     return replace(bundle.head, slip=slips)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model_export.contract.frames import Camera
 from model_export.contract.head import LAST_COUNT, MAP_COUNT, Head
 from model_export.contract.resting import Resting
-from model_export.contract.slip import NO_SLIP, PLACE_SHARE, Slip, followed_share, is_slip, leaves_crop
+from model_export.contract.slip import NO_SLIP, Slip, followed
 from service.rig import Rig
 
 EVERY_NS: Final = 100_000_000
@@ -74,8 +74,6 @@ class Placer:
 
     def _place(self, camera: Camera, mean_M: NDArray[np.float32], resting: Resting) -> None:
         before = self.places.get(camera, NO_SLIP)
-        whole = before.then(resting.slip(camera, mean_M, resting.moving(camera)))
-        place = followed_share(whole)
-        moves = is_slip(before.inverse().then(place))  # else crops would tremble by what a reading is off by
-        if moves and not leaves_crop(whole.share(PLACE_SHARE)):
+        place = followed(before, before.then(resting.slip(camera, mean_M, resting.moving(camera))))
+        if place != before:
             self.places = MappingProxyType({**self.places, camera: place})

@@ -16,7 +16,7 @@ from model_export.contract.expression_units import (
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
 from model_export.contract.head import FEATURE_COUNT, LAST_COUNT, MAP_COUNT, Head, RegionHead, read_head, write_head
 from model_export.contract.resting import Resting, rested
-from model_export.contract.slip import NO_SLIP, Slip, followed_share, is_slip, leaves_crop
+from model_export.contract.slip import NO_SLIP, Slip, followed, followed_share, is_slip
 from model_export.contract.take import Take, read_take, write_take
 from model_export.contract.values import ExpressionValues, RegionState, Validity
 
@@ -57,9 +57,9 @@ __all__ = [
     "TakeError",
     "Validity",
     "cue_by_name",
+    "followed",
     "followed_share",
     "is_slip",
-    "leaves_crop",
     "read_bundle",
     "read_head",
     "read_take",

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-PLACE_SHARE: Final = 0.8
+_PLACE_SHARE: Final = 0.8
 """How much of the way to where most faces are a face is brought: part of what is read is that faces differ."""
 _LEAST_PX: Final = 1.0
 """Less is what a reading is off by."""
@@ -77,16 +77,27 @@ def is_slip(slip: Slip) -> bool:
     """Whether it is more than reading it is off by, and leaves a face in the crop."""
     scale = max(slip.scale, 1 / slip.scale)
     large = slip.length_px >= _LEAST_PX or abs(slip.turn_deg) >= _LEAST_DEG or scale >= _LEAST_SCALE
-    return large and not leaves_crop(slip)
+    return large and not _leaves_crop(slip)
 
 
-def leaves_crop(slip: Slip) -> bool:
+def _leaves_crop(slip: Slip) -> bool:
     """Whether too little of the face would be left to read."""
     scale = max(slip.scale, 1 / slip.scale)
     return slip.length_px > _MOST_PX or abs(slip.turn_deg) > _MOST_DEG or scale > _MOST_SCALE
 
 
+def followed(before: Slip, whole: Slip) -> Slip:
+    """Where crops that are cut at `before` are cut from now on, when a moving face is found to be `whole` away from most.
+
+    Crops would tremble by what a reading is off by, so small steps are not taken; a reading that leaves the crop is none.
+    """
+    place = followed_share(whole)
+    if _leaves_crop(whole.share(_PLACE_SHARE)) or not is_slip(before.inverse().then(place)):
+        return before
+    return place
+
+
 def followed_share(slip: Slip) -> Slip:
     """What is followed of the way to where most faces are; none where that is no slip."""
-    share = slip.share(PLACE_SHARE)
+    share = slip.share(_PLACE_SHARE)
     return share if is_slip(share) else NO_SLIP
