@@ -25,13 +25,13 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from benchmarks.service_process import ServiceProcess
 from benchmarks.simulated_wearer import Calibrated, SimulatedWearer
-from model_export.contract import CUES, Take, read_take
+from model_export.contract import SCRIPT, Take, read_take
 from service.client import GivenConsent
 
 
 def read_takes(folder: Path) -> dict[str, Take]:
     """The takes of a folder that are named after cues, by cue."""
-    cues = {cue.name for cue in CUES}
+    cues = {cue.name for cue in SCRIPT}
     named = {path.stem.partition("_")[2]: path for path in sorted(folder.glob("[0-9]*_*.take"))}
     return {cue: read_take(path.read_bytes()) for cue, path in named.items() if cue in cues}
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
-from calibration.evaluate import AFTER_FILE
+from calibration.evaluate import AFTER_FILE, takes_in
 from calibration.evaluation_report import EYES, WORSE_BY
 from calibration.features import answers_of, features_of
 from calibration.prompted import true_targets
@@ -25,8 +25,9 @@ from model_export.contract import EU_NAMES, Bundle, read_take
 from model_export.metrics import number, rmse
 
 ABLATIONS_FORMAT: Final = "mien-calibration-ablations"
-ABLATIONS_VERSION: Final = 1
-"""1: caveat, bundle, what (each variant in a sentence), sets of wearers with `variants` and `each_wearer`."""
+ABLATIONS_VERSION: Final = 2
+"""1: caveat, bundle, what (each variant in a sentence), sets of wearers with `variants` and `each_wearer`. 2: without free
+movement."""
 UNIVERSAL: Final = "universal"
 ROWS: Final = (UNIVERSAL, *VARIANTS)
 _LEGEND: Final = (
@@ -50,7 +51,7 @@ class AblatedWearer:
 
 def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> AblatedWearer:
     """All variants on one wearer; under two minutes of one core."""
-    takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
+    takes = takes_in(folder)
     after = read_take((folder / AFTER_FILE).read_bytes())
     measured, truth_TE = measure(takes, bundle), true_targets(after).values_TE
     variants = variants_of(measured, bundle, config or CalibrateConfig())

@@ -184,27 +184,6 @@ def smooth(values_T: Floats, rate_hz: float) -> Floats:
     return np.convolve(padded_T, kernel / kernel.sum(), mode="valid")
 
 
-def nonnegative_least_squares(
-    matrix_FK: Floats, target_F: Floats, ridge: float = 0.0, rounds: int = 400, tolerance: float = 1e-7
-) -> Floats:
-    """The x >= 0 that minimises |A x - b|^2 + ridge |x|^2, float64 [K] (or [K, T] for targets [F, T]), by coordinate descent.
-
-    x_k <- max(0, x_k - (G x - h)_k / G_kk) with G = A^T A + ridge I, h = A^T b (Franc, Hlavac and Navara 2005). K is a dozen
-    here, and coordinate descent has no cases to get wrong as an active set has.
-    """
-    gram_KK = matrix_FK.T @ matrix_FK + ridge * np.eye(matrix_FK.shape[1])
-    goal = matrix_FK.T @ target_F
-    x = np.zeros_like(goal)
-    diagonal_K = np.diag(gram_KK)
-    for _ in range(rounds):
-        before = x.copy()
-        for k in np.flatnonzero(diagonal_K > 1e-12):
-            x[k] = np.maximum(0.0, x[k] - (gram_KK[k] @ x - goal[k]) / diagonal_K[k])
-        if np.abs(x - before).max(initial=0.0) < tolerance:
-            break
-    return x
-
-
 def monotone(values_T: Floats, weight_T: Floats | None = None) -> Floats:
     """The rising sequence nearest to the values (isotonic regression by pooling adjacent violators; Ayer et al. 1955)."""
     weights = np.ones(len(values_T)) if weight_T is None else weight_T

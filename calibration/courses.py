@@ -195,7 +195,7 @@ def _glances(takes: Sequence[SeenTake], camera: Camera, good: Mapping[tuple[int,
     still: list[Floats] = []
     for number, take in enumerate(takes):
         cue = cue_by_name(take.cue)
-        if (number, camera) in good and cue.name != "free" and camera not in (camera_of(eu) for eu in cue.eus):
+        if (number, camera) in good and camera not in (camera_of(eu) for eu in cue.eus):
             chosen_TF = weighted(take.cameras[camera].features_TF[good[number, camera]])
             if len(chosen_TF):
                 still.append(chosen_TF - np.median(chosen_TF, axis=0))

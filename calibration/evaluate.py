@@ -41,14 +41,14 @@ from calibration.recentre import recentre
 from calibration.rested import rest_features
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
-from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, Take, read_take, rested
+from model_export.contract import EU_NAMES, SCRIPT, Bundle, Camera, Head, Slip, Take, read_take, rested
 from model_export.estimates import placed_head
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
-EVALUATION_VERSION: Final = 4
+EVALUATION_VERSION: Final = 5
 """1: caveat, bundle, sets of wearers with methods, way_closed, targets, eus. 2: slipped, slipped again. 3: both against movement
-again in `slip`; a rest places the face in the crops. 4: placed."""
+again in `slip`; a rest places the face in the crops. 4: placed. 5: without the take of free movement."""
 METHODS: Final = (
     *("universal", "placed", "rest offset", "rested", "min max", "binary peers", "binary best", "movement", "truth"),
     *("rested again", "movement again", "truth again", "slipped", "slipped again"),
@@ -101,10 +101,17 @@ def wearer_folders(takes: Path) -> list[Path]:
     return folders
 
 
+def takes_in(folder: Path) -> list[Take]:
+    """The takes of one calibration in a wearer's folder: what its script asks for, and nothing after it."""
+    asked = {cue.name for cue in SCRIPT}
+    takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
+    return [take for take in takes if take.cue in asked]
+
+
 def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None = None) -> EvaluatedWearer:
     """All methods on one wearer; about a minute of one core."""
     config = config or CalibrateConfig()
-    takes = [read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take"))]
+    takes = takes_in(folder)
     after = read_take((folder / AFTER_FILE).read_bytes())
     truth_TE = true_targets(after).values_TE
     universal = bundle.head
@@ -190,11 +197,7 @@ def targets_quality(targets: Sequence[TakeTargets], takes: Sequence[Take]) -> tu
     found_r, found_rmse = [], []
     for one in targets:
         truth_TE = by_start[one.cue, int(one.t_ns[0])].values_TE
-        asked = [
-            e
-            for e in range(len(EU_NAMES))
-            if one.cue not in ("rest", "free") and one.confidence_TE[:, e].max() >= _TRUSTED
-        ]
+        asked = [e for e in range(len(EU_NAMES)) if one.cue != "rest" and one.confidence_TE[:, e].max() >= _TRUSTED]
         if truth_TE is None:
             continue
         for e in asked:

@@ -9,9 +9,6 @@ Targets come with gaps, and three kinds of frames fill them:
                 mostly the wearer's face read wrongly, but not to 0, for faces do move together.
     unknown     all other frames without a target do not count.
 
-Of free movement mouths learn nothing: many movements at once are no sum of templates, and with such targets jaws came out too
-closed (docs/experiments.md). Eyes, which combine fewer, gain by it.
-
 An EU that no take asks for is not fitted at all: all that takes say of it is that it does not move, and a head that learns that
 misses it when it does. Nor is tongueOut: movement sees the jaw and the lips that let it out, and with its targets tongues came
 out .011 worse in free movement (docs/experiments.md), with true ones not.
@@ -153,10 +150,8 @@ def _part(camera: Camera, base: RegionHead, take: FitTake, config: MaterialConfi
     targets_TO, known_TO = np.zeros_like(base_TO), np.zeros_like(base_TO)
     targets_TO[:, :count] = targets.values_TE[seen_T, eus]
     known_TO[:, :count] = targets.confidence_TE[seen_T, eus]
-    if cue.name == "free" and camera is Camera.MOUTH:
-        known_TO[:] = 0.0
     own_O, quiet_O, asked_O = (np.zeros(base_TO.shape[1], bool) for _ in range(3))
-    quiet_O[:count] = cue.name not in ("rest", "free")
+    quiet_O[:count] = cue.name != "rest"
     for e in range(eus.start, eus.stop):
         asked = (e in cue.eu_indices and e not in UNFITTED) or (bool(cue.dots_deg) and "Look" in EU_NAMES[e])
         asked_O[e - eus.start] = asked

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from calibration.take_targets import TakeTargets
 from model_export.contract import EU_COUNT, EU_INDEX, Cue, Take, cue_by_name
 
-_FREE_BLOCK_S: Final = 2.5
-"""Free movement has no repetitions; blocks of so many seconds stand for them where frames must not be divided."""
 _RANGE_DEG: Final = {"In": 35.0, "Out": 35.0, "Up": 26.0, "Down": 26.0}
 """Rotation of an eye that the population reaches; a prompted dot is a share of it."""
 
@@ -37,7 +35,7 @@ AT_ITS_BEST: Final = PromptedStyle(apex=0.85, transitions=False)
 
 
 def slot_repetitions(take: Take) -> NDArray[np.int32]:
-    """int32 [T]: the repetition, dot or block of free movement that a frame belongs to by the timetable."""
+    """int32 [T]: the repetition or dot that a frame belongs to by the timetable."""
     cue = cue_by_name(take.cue)
     share_T = _shares(take, cue)
     return np.asarray(share_T, np.int32)
@@ -46,19 +44,17 @@ def slot_repetitions(take: Take) -> NDArray[np.int32]:
 def _shares(take: Take, cue: Cue) -> NDArray[np.float64]:
     """Where a frame stands in the timetable, in slots."""
     since_s_T = (take.t_ns - take.t_ns[0]) / 1e9
-    if cue.name == "free":
-        return np.asarray(since_s_T / _FREE_BLOCK_S)
     slots = len(cue.dots_deg) or cue.repetitions
     return np.asarray((since_s_T * slots / cue.seconds).clip(0, slots - 1e-6))
 
 
 def prompted_targets(take: Take, style: PromptedStyle) -> TakeTargets:
-    """Labels from the prompts alone: every EU is labelled in every cue but free movement, as binary training does."""
+    """Labels from the prompts alone: every EU is labelled in every cue, as binary training does."""
     cue = cue_by_name(take.cue)
     share_T = _shares(take, cue)
     within_T = share_T % 1.0
     values_TE = np.zeros((len(take), EU_COUNT), np.float32)
-    confidence_TE = np.full((len(take), EU_COUNT), 0.0 if cue.name == "free" else 1.0, np.float32)
+    confidence_TE = np.ones((len(take), EU_COUNT), np.float32)
     confidence_TE[:, [EU_INDEX["pupilDilateLeft"], EU_INDEX["pupilDilateRight"]]] = 0.0
     gaze_T4 = np.full((len(take), 4), np.nan, np.float32)
     if cue.eus:

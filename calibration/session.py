@@ -45,7 +45,7 @@ from calibration.session_events import (
     Wish,
     WorkerLost,
 )
-from model_export.contract import CUES, Cue
+from model_export.contract import SCRIPT, Cue
 
 REST: Final = "rest"
 """The cue that everything is measured from: it cannot be skipped."""
@@ -72,7 +72,7 @@ class State(Enum):
 class SessionConfig:
     """How a session goes."""
 
-    cues: tuple[Cue, ...] = CUES
+    cues: tuple[Cue, ...] = SCRIPT
     """In the order in which they are asked for; the first one is rest."""
     rest_teaches: bool = False
     """Whether rest alone is something to learn from, as for re-centring; then the session ends with its report."""

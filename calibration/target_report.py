@@ -14,12 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.evaluate import takes_in
 from calibration.prompted import AS_PEERS_TRAIN, prompted_targets
 from calibration.take_targets import TakeTargets
 from calibration.targets import CalibrationTargets, targets_of
 from model_export.contract import EU_NAMES
 from model_export.contract.cues import cue_by_name
-from model_export.contract.take import Take, read_take
+from model_export.contract.take import Take
 
 LABELLED: Final = 0.25
 """Least confidence of what is judged as a label."""
@@ -41,11 +42,6 @@ class TruthScore:
     baseline_r: float
     """Of the binary labels, over the same frames."""
     baseline_rmse: float
-
-
-def takes_in(folder: Path) -> tuple[Take, ...]:
-    """The takes of one calibration in a wearer's folder, those of the second fitting left out."""
-    return tuple(read_take(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.take")))
 
 
 def score_targets(wearer: str, targets: Iterable[TakeTargets], takes: Sequence[Take]) -> list[TruthScore]:
@@ -101,13 +97,11 @@ def report(
 
 
 def summary(scores: Sequence[TruthScore]) -> Report:
-    """Means over takes, of EUs in their own cue and in free movement."""
+    """Means over takes, of EUs in their own cue."""
     own = [score for score in scores if is_own(score)]
-    free = [score for score in scores if score.cue == "free"]
     names = [name for name in EU_NAMES if any(score.eu == name for score in own)]
     return {
         "own_cue": _means(own),
-        "free": _means(free),
         "share_of_takes_with_r_at_least_.93": _round(float(np.mean([score.r >= 0.93 for score in own])))
         if own
         else None,

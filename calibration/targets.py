@@ -6,30 +6,21 @@ What measures each EU (r with the truth on simulated wearers stands in docs/expe
 - eyeLook* and gaze: a regression on the dots of the look cue.
 - all EUs but lids, gaze and pupils in the frames of a rest: 0.
 - EUs that other takes of the call asked for: 0 with little confidence, which was nearer to the truth than least squares over all
-  templates (RMSE .040 against .064); in free movement those least squares, with less.
+  templates (RMSE .040 against .064).
+- free movement: nothing. Many movements at once are no sum of templates (r .43 with the truth), and heads were no better for it.
 - eyeBlink, eyeLook*, pupilDilate outside their own cues, and EUs that no cue asks for: nothing is known, confidence 0.
 Value: clip((m - rest median) / (apex P90 - rest median)) times the share of one's range that people reach when asked. Pure numpy.
 Axes: T frame set, E expression unit, F feature, K template.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.activation import (
-    NOISE_POWER,
-    Floats,
-    bridge,
-    monotone,
-    nonnegative_least_squares,
-    region,
-    smooth,
-    weighted,
-    whitening,
-)
+from calibration.activation import Floats, monotone
 from calibration.courses import (
     EYES,
     LEAST_GOOD,
@@ -42,12 +33,11 @@ from calibration.courses import (
 )
 from calibration.gaze_targets import look_values
 from calibration.judgement import LEAST_AGREEMENT, repeatability, unlike, unseen
-from calibration.movement import FEATURES
 from calibration.seen import SeenTake, Sight, see
 from calibration.segments import Phase, Refusal, Segments, cut, refusal_of
 from calibration.take_targets import TakeTargets
 from model_export.contract import EU_COUNT, EU_INDEX, EU_NAMES
-from model_export.contract.cues import Cue, cue_by_name
+from model_export.contract.cues import SCRIPT, cue_by_name
 from model_export.contract.frames import Camera
 from model_export.contract.take import Take
 
@@ -58,16 +48,8 @@ REST_CONFIDENCE: Final = 0.5
 """Of a rest's zeros: a face at rest wanders by some hundredths."""
 OTHER_CONFIDENCE: Final = 0.2
 """Of the zeros of EUs that were not asked for in a take; they come along at 0.05 to 0.25."""
-FREE_CONFIDENCE: Final = 0.1
-"""Of least squares in free movement, where many movements at once are no sum of templates: r .43 with the truth."""
 TRANSITION: Final = 0.8
 """Share of a confidence that is left in onsets and offsets, where a course's shape matters most."""
-FREE_BLOCK_S: Final = 2.5
-"""Blocks of so many seconds stand for the repetitions of free movement."""
-_USUAL: Final = 0.3
-"""Usual size of an activation in the least squares: its ridge."""
-_HALVES: Final = {False: ("",), True: ("", "Left", "Right")}
-"""The parts of a picture that speak for EUs of their own: eye pictures are of one side, the mouth's is of both."""
 _NEVER_ELSEWHERE: Final = ("eyeBlink", "eyeLook", "pupilDilate")
 
 
@@ -90,35 +72,34 @@ def targets_of(takes: Sequence[Take]) -> CalibrationTargets:
 
 def targets_from(sight: Sight) -> CalibrationTargets:
     """Targets from what was seen; 0.2 s for a whole calibration."""
+    sight = replace(sight, takes=tuple(take for take in sight.takes if cue_by_name(take.cue) in SCRIPT))
     courses = find_courses(sight.takes)
     accepted: dict[int, TakeTargets] = {}
     refused: list[Refusal] = []
-    kept: dict[int, list[CueCourse]] = {}
-    for number, take in enumerate(sight.takes):
-        cue = cue_by_name(take.cue)
-        if cue.eus:
-            outcome = _cued(sight, courses, number)
-            if isinstance(outcome, Refusal):
-                refused.append(outcome)
-            else:
-                accepted[number], kept[number] = outcome
-        elif cue.dots_deg:
-            looked = _looked(sight, courses, number)
-            if isinstance(looked, Refusal):
-                refused.append(looked)
-            else:
-                accepted[number] = looked
-        elif not take.cameras or not any(seen.good_T.any() for seen in take.cameras.values()):
-            everyone = Cue(cue.name, cue.prompt, EU_NAMES)
-            refusal = unseen(sight, take, everyone, ())
-            assert refusal is not None
-            refused.append(refusal)
-        else:
-            accepted[number] = _quiet(take, cue)
-    others = _Others(sight.takes, courses, kept)
-    return CalibrationTargets(
-        tuple(others.added(number, targets) for number, targets in sorted(accepted.items())), tuple(refused)
-    )
+    taught: dict[Camera, set[str]] = {}
+    for number in range(len(sight.takes)):
+        outcome, found = _targets(sight, courses, number)
+        if isinstance(outcome, Refusal):
+            refused.append(outcome)
+            continue
+        accepted[number] = outcome
+        for one in found:
+            taught.setdefault(one.camera, set()).update(eu for eu in one.cue.eus if camera_of(eu) is one.camera)
+    quietened = []
+    for number, targets in sorted(accepted.items()):
+        take = sight.takes[number]
+        good = {camera: courses.good[number, camera] for camera in take.cameras}
+        quietened.append(targets if take.cue == "rest" else _others_quiet(targets, good, taught))
+    return CalibrationTargets(tuple(quietened), tuple(refused))
+
+
+def _targets(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets | Refusal, Sequence[CueCourse]]:
+    """Of one take, and the courses of movements that it teaches."""
+    cue = cue_by_name(sight.takes[number].cue)
+    if cue.eus:
+        outcome = _cued(sight, courses, number)
+        return (outcome, ()) if isinstance(outcome, Refusal) else outcome
+    return (_looked(sight, courses, number) if cue.dots_deg else _rested(sight, sight.takes[number])), ()
 
 
 def apex_share(repetitions: int) -> float:
@@ -227,94 +208,29 @@ def _looked(sight: Sight, courses: Courses, number: int) -> TakeTargets | Refusa
     return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, dots_T, gaze_T4)
 
 
-def _quiet(take: SeenTake, cue: Cue) -> TakeTargets:
-    """A rest: zeros for all but lids, gaze and pupils. Free movement: nothing yet, in blocks of time."""
+def _rested(sight: Sight, take: SeenTake) -> TakeTargets | Refusal:
+    """Zeros for all but lids, gaze and pupils."""
+    if not any(seen.good_T.any() for seen in take.cameras.values()):
+        refusal = unseen(sight, take, replace(cue_by_name(take.cue), eus=EU_NAMES), ())
+        assert refusal is not None
+        return refusal
     values_TE = np.zeros((len(take), EU_COUNT), np.float32)
     confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
-    repetition_T = np.full(len(take), -1, np.int32)
-    if cue.name == "free":
-        repetition_T = ((take.t_ns - take.t_ns[0]) / (FREE_BLOCK_S * 1e9)).astype(np.int32)
-    else:
-        for name, index in EU_INDEX.items():
-            camera = camera_of(name)
-            if camera in take.cameras and not name.startswith(_NEVER_ELSEWHERE):
-                confidence_TE[:, index] = REST_CONFIDENCE * take.cameras[camera].good_T
-    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, repetition_T)
+    for name, index in EU_INDEX.items():
+        camera = camera_of(name)
+        if camera in take.cameras and not name.startswith(_NEVER_ELSEWHERE):
+            confidence_TE[:, index] = REST_CONFIDENCE * take.cameras[camera].good_T
+    return TakeTargets(take.cue, take.t_ns, values_TE, confidence_TE, np.full(len(take), -1, np.int32))
 
 
-class _Others:
-    """What a take says of EUs that other takes asked for: nothing moved, and in free movement what least squares find."""
-
-    def __init__(self, takes: Sequence[SeenTake], courses: Courses, kept: Mapping[int, Sequence[CueCourse]]) -> None:
-        self._takes, self._courses = takes, courses
-        self._kept: dict[Camera, dict[str, CueCourse]] = {}
-        for found in kept.values():
-            for one in found:
-                self._kept.setdefault(one.camera, {})[one.cue.name] = one
-        self._solved = {
-            (number, camera, half): values_TK
-            for camera in self._kept
-            for half in _HALVES[camera is Camera.MOUTH]
-            for number, values_TK in self._solve(camera, half).items()
-        }
-
-    def added(self, number: int, targets: TakeTargets) -> TakeTargets:
-        """The targets with values for EUs that the take's own cue did not ask for."""
-        take = self._takes[number]
-        if take.cue == "rest":
-            return targets
-        values_TE, confidence_TE = targets.values_TE.copy(), targets.confidence_TE.copy()
-        own = cue_by_name(take.cue).eus
-        free = take.cue == "free"
-        for camera, kept in self._kept.items():
-            if camera not in take.cameras:
-                continue
-            good_T = self._courses.good[number, camera]
-            if not good_T.any():
-                continue
-            for half in _HALVES[camera is Camera.MOUTH]:
-                for place, name in enumerate(kept):
-                    for eu in cue_by_name(name).eus:
-                        side = _half_of(eu) if camera is Camera.MOUTH else ""
-                        elsewhere = camera_of(eu) is not camera or eu in own or eu.startswith(_NEVER_ELSEWHERE)
-                        if elsewhere or half != side:
-                            continue
-                        if free:
-                            values_TE[:, EU_INDEX[eu]] = self._solved[number, camera, half][:, place]
-                        confidence_TE[:, EU_INDEX[eu]] = (FREE_CONFIDENCE if free else OTHER_CONFIDENCE) * good_T
-        return TakeTargets(targets.cue, targets.t_ns, values_TE, confidence_TE, targets.repetition_T, targets.gaze_T4)
-
-    def _solve(self, camera: Camera, half: str) -> dict[int, NDArray[np.float32]]:
-        """Values of all kept cues of a camera in each take, float32 [T, K], by ridged non-negative least squares."""
-        inside_F = region("", camera, half) if camera is Camera.MOUTH else np.ones(FEATURES, bool)
-        glances_NF = self._courses.glances.get(camera, np.zeros((0, FEATURES)))
-        clean = whitening(glances_NF, inside_F)
-        templates_KF = np.stack([one.course.template_F for one in self._kept[camera].values()])
-        templates_FK = clean(templates_KF * inside_F).T
-        seen = [number for number, take in enumerate(self._takes) if camera in take.cameras and take.cue == "free"]
-        if not seen:
-            return {}
-        moved_TF = np.concatenate(
-            [weighted(self._takes[number].cameras[camera].features_TF) - self._rest(number, camera) for number in seen]
-        )
-        # the ridge that a Gaussian of the usual size and noise of NOISE_POWER ask for; a hundredth is exact enough here
-        solved_KT = nonnegative_least_squares(
-            templates_FK / apex_share(2), clean(moved_TF * inside_F).T, NOISE_POWER / _USUAL**2, tolerance=0.01
-        )
-        ends = np.cumsum([len(self._takes[number]) for number in seen])
-        solved = {}
-        for number, part_KT in zip(seen, np.split(solved_KT, ends[:-1], axis=1), strict=True):
-            good_T, rate_hz = self._courses.good[number, camera], self._takes[number].rate_hz
-            smoothed = [smooth(bridge(row_T, good_T), rate_hz) for row_T in part_KT]
-            solved[number] = np.clip(np.stack(smoothed, axis=1), 0.0, 1.0).astype(np.float32)
-        return solved
-
-    def _rest(self, number: int, camera: Camera) -> Floats:
-        """Features at rest of the take, or of the take nearest in time that has some: slip wanders through a calibration."""
-        rests = {one.take: one.course.rest_T for (_, own), one in self._courses.found.items() if own is camera}
-        if not rests:
-            return np.zeros(FEATURES)
-        start_ns = self._takes[number].t_ns[0]
-        nearest = min(rests, key=lambda other: abs(int(self._takes[other].t_ns[0]) - int(start_ns)))
-        rest_F: Floats = weighted(self._takes[nearest].cameras[camera].features_TF[rests[nearest]]).mean(axis=0)
-        return rest_F
+def _others_quiet(
+    targets: TakeTargets, good: Mapping[Camera, NDArray[np.bool_]], taught: Mapping[Camera, Collection[str]]
+) -> TakeTargets:
+    """The targets with zeros of little confidence for EUs that other takes taught: nobody asked for them in this one."""
+    confidence_TE = targets.confidence_TE.copy()
+    own = cue_by_name(targets.cue).eus
+    for camera, good_T in good.items():
+        for eu in taught.get(camera, ()):
+            if eu not in own and not eu.startswith(_NEVER_ELSEWHERE):
+                confidence_TE[:, EU_INDEX[eu]] = OTHER_CONFIDENCE * good_T
+    return replace(targets, confidence_TE=confidence_TE)

@@ -4,7 +4,7 @@ Made from outside, of targets, of what was seen and of configurations; slip alon
 (MovementMeter.remove_slip). What cannot be taken away alone:
     one repetition      courses and their scale are found with both, for a take of one is refused as incomplete.
     flow alone          lids are known by appearance, so blinks are not left out either.
-    binary              means cues with EUs; gaze, and what is found in free movement, stay graded.
+    binary              means cues with EUs; gaze stays graded.
 
 Axes: T frame, E expression unit.
 """
@@ -46,7 +46,6 @@ VARIANTS: Final = {
     "unasked as unknown": "EUs that a cue does not ask for are told half of what the head says, not 0",
     "unasked untold": "EUs that a cue does not ask for are told nothing",
     "no transitions": "frames of onsets and offsets are left out",
-    "no free movement": "the take of free movement is left out",
     "flow alone": "movement without appearance",
     "appearance alone": "movement without flow",
     "slip kept": "the headset's slip is not taken out of movement",
@@ -162,7 +161,6 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
         "unasked as unknown": unasked,
         "unasked untold": replace(unasked, config=replace(config, material=replace(config.material, quiet_weight=0.0))),
         "no transitions": replace(full, takes=steady),
-        "no free movement": replace(full, takes=tuple(take for take in full.takes if take.seen.cue != "free")),
         "flow alone": seen_as(_without(measured.sight, _APPEARANCE)),
         "appearance alone": seen_as(_without(measured.sight, _FLOW)),
         "slip kept": seen_as(measured.slipping),
@@ -209,8 +207,8 @@ def asked_fully(take: FitTake) -> FitTake:
 
 
 def unasked_unknown(take: FitTake) -> FitTake:
-    """No label of EUs that the take's cue does not ask for; rest and free movement, which ask for none, keep theirs."""
-    if take.seen.cue in ("rest", "free"):
+    """No label of EUs that the take's cue does not ask for; a rest, which asks for none, keeps its own."""
+    if take.seen.cue == "rest":
         return take
     return _with(take, confidence_TE=take.targets.confidence_TE * _asked(take.seen.cue))
 

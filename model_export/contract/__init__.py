@@ -1,7 +1,7 @@
 """What the exporter promises to the service and to calibration: names, frames, values, heads, takes, bundles."""
 
 from model_export.contract.bundle import Bundle, Golden, read_bundle, write_bundle
-from model_export.contract.cues import CUE_SET_VERSION, CUES, Cue, cue_by_name
+from model_export.contract.cues import CUE_SET_VERSION, CUES, SCRIPT, Cue, cue_by_name
 from model_export.contract.errors import BundleError, ContractError, FrameError, HeadError, TakeError
 from model_export.contract.expression_units import (
     EU_COUNT,
@@ -37,6 +37,7 @@ __all__ = [
     "MOUTH_EUS",
     "NO_SLIP",
     "RIGHT_EYE_EUS",
+    "SCRIPT",
     "Bundle",
     "BundleError",
     "Camera",

@@ -78,6 +78,10 @@ CUES: Final = (
 )
 """Cue set 1 in the order in which they are asked for; append, never rename."""
 
+SCRIPT: Final = tuple(cue for cue in CUES if cue.name != "free")
+"""What a calibration asks for: a minute. Ten seconds of free movement taught nothing beside it (docs/experiments.md); they are
+what calibrations are judged on."""
+
 _BY_NAME: Final = {cue.name: cue for cue in CUES}
 
 

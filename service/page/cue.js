@@ -5,7 +5,7 @@ const NEUTRAL = { lid: 0, squint: 0, brow: 0, jaw: 0, smile: 0, wide: 0, pucker:
 
 /** What each cue moves, at its apex. */
 export const POSES = {
-  rest: {}, look: {}, free: { jaw: 0.5, smile: 0.5 },
+  rest: {}, look: {},
   eyes_closed: { lid: -1 }, eyes_wide: { lid: 0.5, brow: 0.25 }, squint: { squint: 1 },
   brows_up: { brow: 1 }, brows_down: { brow: -1 },
   jaw_open: { jaw: 1 }, smile: { smile: 1 }, frown: { smile: -0.9 }, pucker: { pucker: 1 }, funnel: { funnel: 1 },

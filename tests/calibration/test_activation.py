@@ -1,4 +1,4 @@
-"""Templates, whitening, least squares and isotonic regression against hand-computed values and scipy."""
+"""Templates, whitening and isotonic regression against hand-computed values and scipy."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression, nnls
+from scipy.optimize import isotonic_regression
 
 from calibration.activation import (
     APPEARANCE_WEIGHT,
@@ -14,7 +14,6 @@ from calibration.activation import (
     divide,
     find_course,
     monotone,
-    nonnegative_least_squares,
     otsu,
     principal,
     region,
@@ -28,22 +27,6 @@ from model_export.contract.cues import cue_by_name
 from model_export.contract.frames import Camera
 
 RNG = np.random.default_rng(4)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_nonnegative_least_squares_agrees_with_scipy(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    matrix_FK, target_F = rng.normal(size=(40, 8)), rng.normal(size=40)
-    expected, _ = nnls(matrix_FK, target_F)
-    assert nonnegative_least_squares(matrix_FK, target_F) == pytest.approx(expected, abs=1e-5)
-    both = nonnegative_least_squares(matrix_FK, np.stack([target_F, -target_F], axis=1))
-    assert both[:, 0] == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_ridge_is_a_row_below_each_template() -> None:
-    matrix_FK, target_F = RNG.normal(size=(20, 4)), RNG.normal(size=20)
-    expected, _ = nnls(np.vstack([matrix_FK, np.sqrt(3.0) * np.eye(4)]), np.concatenate([target_F, np.zeros(4)]))
-    assert nonnegative_least_squares(matrix_FK, target_F, 3.0) == pytest.approx(expected, abs=1e-5)
 
 
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(-5, 5)))
@@ -96,14 +79,14 @@ def test_principal_vectors_are_those_of_an_svd() -> None:
 
 
 def test_a_course_is_found_beneath_a_stronger_nuisance() -> None:
-    frames = 90
+    rng, frames = np.random.default_rng(3), 90
     truth_T = np.clip(np.sin(np.arange(frames) / frames * 4 * np.pi - 0.5) * 2, 0, 1)
     template_F, glance_F = np.zeros(FEATURES), np.zeros(FEATURES)
-    template_F[:60] = RNG.normal(size=60) * 2
-    glance_F[:60] = RNG.normal(size=60) * 6
+    template_F[:60] = rng.normal(size=60) * 2
+    glance_F[:60] = rng.normal(size=60) * 6
     glance_T = np.repeat([1.0, -1.0, 0.3], 30)
     features_TF = np.outer(truth_T, template_F) + np.outer(glance_T, glance_F)
-    features_TF += RNG.normal(size=features_TF.shape) * 0.2
+    features_TF += rng.normal(size=features_TF.shape) * 0.2
     inside_F, good_T = np.ones(FEATURES, bool), np.ones(frames, bool)
     start_T = timetable(cue_by_name("smile"), frames)
     blind = find_course(features_TF, good_T, inside_F, whitening(np.zeros((0, FEATURES)), inside_F), start_T, 30.0)

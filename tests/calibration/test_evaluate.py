@@ -67,10 +67,6 @@ def test_dots_become_gaze_and_shares_of_a_usual_range() -> None:
     assert look.values_TE[second_dot, EU_INDEX["eyeLookOutLeft"]] == 0
 
 
-def test_free_movement_has_no_prompted_labels() -> None:
-    assert not prompted_targets(take("free"), AT_ITS_BEST).confidence_TE.any()
-
-
 def test_truth_is_asked_of_rendered_takes_only() -> None:
     with pytest.raises(ValueError, match="render-takes"):
         true_targets(replace(take("rest"), values_TE=None))

@@ -54,15 +54,6 @@ def test_an_eu_that_no_take_asks_for_is_not_fitted() -> None:
     assert set(np.flatnonzero(material.weights_TO.any(axis=0))) == asked
 
 
-def test_of_free_movement_eyes_learn_and_mouths_do_not() -> None:
-    takes = [cue_take(HEAD, HEAD, "smile"), cue_take(HEAD, HEAD, "eyes_closed"), cue_take(HEAD, HEAD, "free")]
-    frames = len(takes[-1].seen)
-    for camera, output, learns in ((MOUTH, SMILE, False), (Camera.LEFT_EYE, EU_INDEX["eyeBlinkLeft"], True)):
-        material = material_of(camera, HEAD[camera], takes)
-        assert material.weights_TO[:-frames, output].any()
-        assert bool(material.weights_TO[-frames:, output].any()) == learns
-
-
 def test_moving_frames_can_be_given_a_least_share() -> None:
     material = material_of(MOUTH, HEAD.mouth, [cue_take(HEAD, HEAD, "smile")])
     moving_T = material.targets_TO[:, SMILE] > 0.1

@@ -182,11 +182,14 @@ def test_a_single_take_of_a_calibration_can_be_judged_alone() -> None:
     assert targets.refused == ()
 
 
-def test_free_movement_comes_in_blocks_with_little_confidence() -> None:
-    targets = targets_of(calibration(Person(), (*SHORT, "free")))
-    one = of(targets, "free")
-    assert one.repetition_T.max() == 3
-    assert 0 < one.confidence_TE.max() < 0.25
+def test_free_movement_teaches_nothing_and_changes_nothing() -> None:
+    takes = calibration(Person(), (*SHORT, "free"))
+    with_it, without = targets_of(takes), targets_of(takes[:-1])
+    assert [one.cue for one in with_it.accepted] == [one.cue for one in without.accepted]
+    assert with_it.refused == without.refused
+    for one, same in zip(with_it.accepted, without.accepted, strict=True):
+        np.testing.assert_array_equal(one.values_TE, same.values_TE)
+        np.testing.assert_array_equal(one.confidence_TE, same.confidence_TE)
 
 
 def test_no_takes_give_no_targets() -> None:

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from calibration.profiles import Profiles
-from model_export.contract import CUES, Take, read_bundle
+from model_export.contract import SCRIPT, Take, read_bundle
 from model_export.contract.take import Encoding
 from service.client import Client as HeadsetClient
 from service.errors import WireError
@@ -127,7 +127,7 @@ def test_a_real_service_calibrates_beside_its_stream(start_service: StartService
         assert wait_for(texts, type="error", code="conflict")
         client.send('{"type": "calibrate", "do": "start", "consent": {"version": "1"}}')
         cue = wait_for(texts, event="cue", cue="rest")
-        assert (cue["prompt"], cue["left"]) == (CUES[0].prompt, len(CUES) - 1)
+        assert (cue["prompt"], cue["left"]) == (SCRIPT[0].prompt, len(SCRIPT) - 1)
         texts.clear()
         client.send('{"type": "configure", "wearer": "bo"}')
         assert wait_for(texts, type="error")["code"] == "conflict"

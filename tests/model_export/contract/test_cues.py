@@ -1,6 +1,6 @@
 import pytest
 
-from model_export.contract import CUES, EU_NAMES, Cue, TakeError, cue_by_name
+from model_export.contract import CUES, EU_NAMES, SCRIPT, Cue, TakeError, cue_by_name
 
 
 def test_every_cue_is_found_by_its_name_and_asks_for_eus_of_the_set() -> None:
@@ -10,8 +10,9 @@ def test_every_cue_is_found_by_its_name_and_asks_for_eus_of_the_set() -> None:
         assert [EU_NAMES[index] for index in cue.eu_indices] == list(cue.eus)
 
 
-def test_the_script_without_free_movement_takes_about_a_minute() -> None:
-    assert 45 <= sum(cue.seconds for cue in CUES if cue.name != "free") <= 65
+def test_the_script_takes_about_a_minute_and_asks_for_no_free_movement() -> None:
+    assert 45 <= sum(cue.seconds for cue in SCRIPT) <= 65
+    assert [cue.name for cue in CUES if cue not in SCRIPT] == ["free"]
 
 
 def test_rest_comes_first_because_all_movement_is_measured_from_it() -> None:
