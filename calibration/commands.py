@@ -5,10 +5,10 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -121,25 +121,16 @@ class _Report:
 
 def _compared(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Report:
     """All methods; each wearer is told on stderr."""
-    from calibration.evaluate import (
-        CAVEAT,
-        EVALUATION_FORMAT,
-        EVALUATION_VERSION,
-        METHODS,
-        evaluate_wearer,
-        wearer_folders,
-    )
+    from calibration.evaluate import CAVEAT, EVALUATION_FORMAT, EVALUATION_VERSION, METHODS, evaluate_wearer
     from calibration.evaluation_report import summary, table
 
-    found = {}
-    for folder in sets:
-        evaluated = []
-        for place in wearer_folders(folder)[:wearers]:
-            evaluated.append(evaluate_wearer(bundle, place))
-            errors_M = evaluated[-1].rmse_ME.mean(axis=1)
-            said = ", ".join(f"{method} {error:.4f}" for method, error in zip(METHODS, errors_M, strict=True))
-            click.echo(f"{folder.name}/{place.name}: {said}", err=True)
-        found[folder.name] = summary(evaluated)
+    found = _over_wearers(
+        sets,
+        wearers,
+        lambda place: evaluate_wearer(bundle, place),
+        lambda one: zip(METHODS, one.rmse_ME.mean(axis=1), strict=True),
+        summary,
+    )
     evaluation = {
         "format": EVALUATION_FORMAT,
         "version": EVALUATION_VERSION,
@@ -155,18 +146,16 @@ def _compared(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _R
 def _ablated(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Report:
     """All variants of our own calibration; each wearer is told on stderr."""
     from calibration.ablations import ABLATIONS_FORMAT, ABLATIONS_VERSION, ROWS, ablate_wearer, summary, table
-    from calibration.evaluate import CAVEAT, wearer_folders
+    from calibration.evaluate import CAVEAT
     from calibration.variants import VARIANTS
 
-    found = {}
-    for folder in sets:
-        ablated = []
-        for place in wearer_folders(folder)[:wearers]:
-            ablated.append(ablate_wearer(bundle, place))
-            errors_V = ablated[-1].rmse_VE.mean(axis=1)
-            said = ", ".join(f"{name} {error:.4f}" for name, error in zip(ROWS, errors_V, strict=True))
-            click.echo(f"{folder.name}/{place.name}: {said}", err=True)
-        found[folder.name] = summary(ablated)
+    found = _over_wearers(
+        sets,
+        wearers,
+        lambda place: ablate_wearer(bundle, place),
+        lambda one: zip(ROWS, one.rmse_VE.mean(axis=1), strict=True),
+        summary,
+    )
     evaluation = {
         "format": ABLATIONS_FORMAT,
         "version": ABLATIONS_VERSION,
@@ -177,3 +166,27 @@ def _ablated(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Re
     }
     variants = {name: {row: one["rmse"] for row, one in each["variants"].items()} for name, each in found.items()}
     return _Report("ablations", evaluation, table(found), {"rmse": variants})
+
+
+_Judged = TypeVar("_Judged")
+
+
+def _over_wearers(
+    sets: Sequence[Path],
+    wearers: int | None,
+    judge: Callable[[Path], _Judged],
+    errors_of: Callable[[_Judged], Iterable[tuple[str, float]]],
+    summary: Callable[[Sequence[_Judged]], Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """A summary for each set, by its folder's name."""
+    from calibration.evaluate import wearer_folders
+
+    found = {}
+    for folder in sets:
+        judged = []
+        for place in wearer_folders(folder)[:wearers]:
+            judged.append(judge(place))
+            said = ", ".join(f"{name} {error:.4f}" for name, error in errors_of(judged[-1]))
+            click.echo(f"{folder.name}/{place.name}: {said}", err=True)
+        found[folder.name] = summary(judged)
+    return found
