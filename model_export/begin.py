@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model_export.augment import NO_AUGMENTATION
 from model_export.batches import BatchSource
 from model_export.checkpoint import load_finished
-from model_export.contract import LAST_COUNT, Bundle, ContractError, RegionHead, read_bundle
+from model_export.contract import Bundle, ContractError, RegionHead, read_bundle
 from model_export.data import ShardEntry
 from model_export.errors import CheckpointError
 from model_export.network import POINT_SCALE_PX, Backbone, ConvBlock, ExpressionNetwork, HeadModule
@@ -116,8 +116,6 @@ def _load_head(module: HeadModule, region: RegionHead) -> None:
         module.up_AF.copy_(torch.from_numpy(region.up_AF))
         module.weight_FO.copy_(torch.from_numpy(region.weight_FO) / scale_O)
         module.bias_O.copy_(torch.from_numpy(region.bias_O) / scale_O)
-        if region.map_MO is not None:
-            module.map_MO.copy_(torch.from_numpy(region.map_MO) / scale_O)
 
 
 @torch.no_grad()
@@ -155,7 +153,7 @@ def _set_points(backbone: Backbone, layer: nn.Linear, pixels_BHW: Tensor, points
     backbone.eval()
     device = layer.weight.device
     features_BF = torch.cat(
-        [backbone(chunk.to(device))[:, :LAST_COUNT] for chunk in torch.split(pixels_BHW, 64)]
+        [backbone.last(backbone.standardise(chunk.to(device))) for chunk in torch.split(pixels_BHW, 64)]
     ).double()
     inputs_BD = torch.cat([features_BF, torch.ones_like(features_BF[:, :1])], 1)
     wanted_BO = (points_BK4.flatten(1) / POINT_SCALE_PX).to(device).double()

@@ -5,7 +5,6 @@ Checkpoint versions (checkpoint.safetensors, metadata "format": "mien-checkpoint
 Run versions (training.json, "format": "mien-run"), written last
     1   config, data, code revision, metrics, sha256 of weights.safetensors (the averaged network); the record of the run
         that it began with as `parent`, where there was one.
-    2   heads also read the map ("*_head.map_MO"); those of version 1 did not, and read it with zeros.
 
 No pickle: tensors as safetensors, numbers as JSON. Files are written aside, fsynced and renamed, so that a kill leaves the
 old file or the new one.
@@ -30,7 +29,7 @@ from model_export.balancing import Balancer
 from model_export.errors import CheckpointError
 
 RUN_FORMAT: Final = "mien-run"
-RUN_VERSION: Final = 2
+RUN_VERSION: Final = 1
 CHECKPOINT_FORMAT: Final = "mien-checkpoint"
 CHECKPOINT_VERSION: Final = 1
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
@@ -133,8 +132,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], bytes]:
             f"{folder} should hold {RECORD_FILE} and {WEIGHTS_FILE}. Found: {error.strerror}. Let the training finish."
         ) from None
     found = (record.get("format"), record.get("version"))
-    if found not in {(RUN_FORMAT, version) for version in range(1, RUN_VERSION + 1)}:
-        raise CheckpointError(f"{RECORD_FILE} should be of {RUN_FORMAT} version 1 to {RUN_VERSION}. Found {found}.")
+    if found != (RUN_FORMAT, RUN_VERSION):
+        raise CheckpointError(f"{RECORD_FILE} should be of {RUN_FORMAT} version {RUN_VERSION}. Found {found}.")
     digest, expected = hashlib.sha256(weights).hexdigest(), record["result"]["weights_sha256"]
     if digest != expected:
         raise CheckpointError(
@@ -147,11 +146,7 @@ def load_finished(folder: Path, network: nn.Module) -> dict[str, Any]:
     """Puts the averaged weights of a finished run into `network` and gives the run's record; raises CheckpointError."""
     record, weights = read_record(folder)
     try:
-        tensors = load_tensors(weights)
-        if record["version"] == 1:
-            unread = {name: torch.zeros_like(part) for name, part in network.state_dict().items() if "map_MO" in name}
-            tensors = unread | tensors
-        network.load_state_dict(tensors)
+        network.load_state_dict(load_tensors(weights))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{WEIGHTS_FILE} of {folder} should fit this network. Found: {error}.") from None
     return record

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_export.checkpoint import code_revision, load_finished, read_record
-from model_export.contract import CROP_SIZE_PX, EU_NAMES, Bundle, Golden, write_bundle
+from model_export.contract import CROP_SIZE_PX, EU_NAMES, LAST_COUNT, Bundle, Golden, write_bundle
 from model_export.contract.bundle import GOLDEN_TOLERANCE
 from model_export.errors import ExportError
 from model_export.network import Backbone, BackboneConfig, ExpressionNetwork, convolution_flops, deployed, folded
@@ -110,7 +110,7 @@ def make_golden(network: ExpressionNetwork) -> Golden:
     network = network.cpu().eval()
     with torch.no_grad():
         eye_BF, mouth_BF = network.eye(torch.from_numpy(eye_BHW)), network.mouth(torch.from_numpy(mouth_BHW))
-        eye_BO, mouth_BO = network.eye_head(eye_BF), network.mouth_head(mouth_BF)
+        eye_BO, mouth_BO = network.eye_head(eye_BF[:, :LAST_COUNT]), network.mouth_head(mouth_BF[:, :LAST_COUNT])
     return Golden(eye_BHW, mouth_BHW, *(part.numpy() for part in (eye_BF, mouth_BF, eye_BO, mouth_BO)))
 
 

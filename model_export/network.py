@@ -150,12 +150,19 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """All features of these crops, as exported; `pixels` is the name of the input."""
-        return self.features(self.standardise(pixels))
+        map_BM = self._map(self.standardise(pixels))
+        return torch.cat([self._last(map_BM), map_BM], 1)
 
-    def features(self, standardised_BCHW: Tensor) -> Tensor:
-        """The same of crops that are standardised already: the part that bears low precision."""
-        map_BM = self.blocks(standardised_BCHW).flatten(1)
-        return torch.cat([torch.relu(self.norm(self.linear(map_BM))), map_BM], 1)
+    def last(self, standardised_BCHW: Tensor) -> Tensor:
+        """The last layer's features [B, 256] of crops that are standardised already: the part that bears low precision."""
+        return self._last(self._map(standardised_BCHW))
+
+    def _map(self, standardised_BCHW: Tensor) -> Tensor:
+        map_BCHW: Tensor = self.blocks(standardised_BCHW)
+        return map_BCHW.flatten(1)
+
+    def _last(self, map_BM: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.linear(map_BM)))
 
 
 class HeadModule(nn.Module):
@@ -170,18 +177,16 @@ class HeadModule(nn.Module):
         self.up_AF = nn.Parameter(torch.zeros(adapter, LAST_COUNT))
         self.weight_FO = nn.Parameter(torch.randn(LAST_COUNT, outputs) * 0.1 / LAST_COUNT**0.5)
         self.bias_O = nn.Parameter(torch.zeros(outputs))
-        self.map_MO = nn.Parameter(torch.zeros(MAP_COUNT, outputs))
         scale_O = torch.ones(outputs)
         if outputs == EYE_EU_COUNT + 3:
             scale_O[EYE_EU_COUNT : EYE_EU_COUNT + 2] = GAZE_SCALE_DEG
         self.register_buffer("scale_O", scale_O, persistent=False)
 
     def forward(self, features_BF: Tensor) -> Tensor:
-        """Raw outputs [B, O] of a backbone's features [B, 1280]."""
-        last_BF, map_BM = features_BF[:, :LAST_COUNT], features_BF[:, LAST_COUNT:]
-        hidden_BA = torch.relu(last_BF @ self.down_FA + self.down_bias_A)
-        adapted_BF = last_BF + hidden_BA @ self.up_AF
-        return (adapted_BF @ self.weight_FO + map_BM @ self.map_MO + self.bias_O) * self.scale_O
+        """Raw outputs [B, O]."""
+        hidden_BA = torch.relu(features_BF @ self.down_FA + self.down_bias_A)
+        adapted_BF = features_BF + hidden_BA @ self.up_AF
+        return (adapted_BF @ self.weight_FO + self.bias_O) * self.scale_O
 
     def to_region_head(self) -> RegionHead:
         """The head's numbers for numpy, the gaze scale folded into the last layer."""
@@ -191,7 +196,6 @@ class HeadModule(nn.Module):
             self.up_AF,
             self.weight_FO * self.scale_O,
             self.bias_O * self.scale_O,
-            self.map_MO * self.scale_O,
         )
         return RegionHead(*(np.ascontiguousarray(part.detach().cpu().numpy(), np.float32) for part in parts))
 
@@ -244,7 +248,7 @@ class ExpressionNetwork(nn.Module):
         standardised_BCHW = backbone.standardise(pixels_BHW)
         low = self.precision != torch.float32
         with torch.autocast(pixels_BHW.device.type, self.precision if low else None, enabled=low):
-            features_BF = backbone.features(standardised_BCHW)
+            features_BF = backbone.last(standardised_BCHW)
         return features_BF.float()
 
     def to_head(self) -> Head:
@@ -254,7 +258,7 @@ class ExpressionNetwork(nn.Module):
 
 
 def _points(layer: nn.Linear, features_BF: Tensor) -> Tensor:
-    points_BO: Tensor = POINT_SCALE_PX * layer(features_BF[:, :LAST_COUNT])
+    points_BO: Tensor = POINT_SCALE_PX * layer(features_BF)
     return points_BO.view(len(points_BO), -1, 4)
 
 
@@ -270,18 +274,14 @@ def folded(backbone: Backbone) -> Backbone:
 
 
 def deployed(network: ExpressionNetwork) -> ExpressionNetwork:
-    """A copy as it is shipped: norms and the scale of gaze folded, kernels and matrices rounded to half precision.
+    """A copy as it is shipped: norms folded, kernels and the linear layer rounded to half precision.
 
-    Rounding moves features and outputs by about one part in 2,000 and halves the files; computing stays in float32.
+    Rounding moves features by about one part in 2,000 and halves the file; computing stays in float32.
     """
     result = copy.deepcopy(network).eval()
     result.eye, result.mouth = folded(network.eye), folded(network.mouth)
     with torch.no_grad():
-        for head in (result.eye_head, result.mouth_head):
-            for last in (head.weight_FO, head.map_MO, head.bias_O):
-                last.mul_(head.scale_O)
-            head.scale_O.fill_(1.0)
-        for parameter in result.parameters():
+        for parameter in (*result.eye.parameters(), *result.mouth.parameters()):
             if parameter.ndim > 1:
                 parameter.copy_(parameter.half().float())
     return result

@@ -6,8 +6,8 @@ last layer, and behind them m, the 1,024 of the map (16 channels at 8x8) that it
     adapted = f + relu(f @ down_FA + down_bias_A) @ up_AF        (a residual bottleneck adapter, Houlsby 2019)
     out     = adapted @ weight_FO + m @ map_MO + bias_O          (one fused linear layer for all EUs)
 
-The last layer keeps of the map what faces have in common; what sets one apart is still in the map, and a head fitted to a
-wearer reads it there. A universal head gains a little by reading it as well, a wearer's much (docs/experiments.md).
+Only heads fitted to a wearer read the map: the last layer keeps of it what faces have in common, and that is all that a
+universal head needs.
 
 Outputs of an eye region: the 12 EYE_MOVEMENTS, gaze yaw towards the temple and gaze pitch up in degrees, a confidence logit.
 Outputs of the mouth region: the 32 MOUTH_EUS, a confidence logit. An EU value is clip(out, 0, 1), a confidence sigmoid(out).
@@ -18,7 +18,6 @@ Head file versions (safetensors, metadata "format": "mien-head")
         written as version 1.
     3   also "<region>.map_MO" of the regions that read the map, "<region>.reference_M" and "<region>.slip" float32 [4] of the
         cameras whose slip is known (model_export.contract.slip). Heads without any are written as version 2 or 1.
-    4   large parts that are exact in half precision are float16, as all of a bundle's are; other heads are written as before.
 """
 
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ from model_export.contract.safetensors_header import pack_metadata, read_metadat
 from model_export.contract.slip import Slip
 
 HEAD_FORMAT: Final = "mien-head"
-HEAD_VERSION: Final = 4
+HEAD_VERSION: Final = 3
 LAST_COUNT: Final = 256
 """Features of a backbone's last layer."""
 MAP_COUNT: Final = 1024
@@ -63,7 +62,7 @@ class RegionHead:
     weight_FO: NDArray[np.float32]
     bias_O: NDArray[np.float32]
     map_MO: NDArray[np.float32] | None = None
-    """None in heads that do not read the map, as no universal head did before base-6."""
+    """None in heads that do not read the map."""
 
     def __post_init__(self) -> None:
         adapter, output = self.down_bias_A.size, self.bias_O.size
@@ -142,8 +141,6 @@ _REST: Final = "rest_F"
 _MAP: Final = "map_MO"
 _REFERENCE: Final = "reference_M"
 _SLIP: Final = "slip"
-_LEAST_IN_HALF: Final = 1024
-"""Numbers from which on an array is worth storing in half precision."""
 _PARTS: Final = tuple(part.name for part in fields(RegionHead) if part.name != _MAP)
 
 
@@ -159,27 +156,16 @@ def write_head(head: Head) -> bytes:
     tensors |= {f"{camera.label}.{_MAP}": np.ascontiguousarray(map_MO) for camera, map_MO in maps.items()}
     tensors |= {f"{camera.label}.{_REFERENCE}": np.ascontiguousarray(map_M) for camera, map_M in head.reference.items()}
     tensors |= {f"{camera.label}.{_SLIP}": np.array(astuple(slip), np.float32) for camera, slip in head.slip.items()}
-    stored = {name: _in_half(tensor) for name, tensor in tensors.items()}
-    version = 3 if maps or head.reference or head.slip else 2 if head.rest else 1
     metadata = {
         "format": HEAD_FORMAT,
-        "version": HEAD_VERSION if any(tensor.dtype == np.float16 for tensor in stored.values()) else version,
+        "version": HEAD_VERSION if maps or head.reference or head.slip else 2 if head.rest else 1,
         "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
         "head_version": head.head_version,
         "parent": head.parent,
         "report": dict(head.report),
     }
-    return save_safetensors(stored, pack_metadata(metadata))
-
-
-def _in_half(array: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[np.float32]:
-    """A large array in half precision, where that is exact; else the array itself."""
-    if array.size < _LEAST_IN_HALF:
-        return array
-    with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    return half if np.array_equal(half.astype(np.float32), array) else array
+    return save_safetensors(tensors, pack_metadata(metadata))
 
 
 def read_head(data: bytes) -> Head:
@@ -194,10 +180,7 @@ def read_head(data: bytes) -> Head:
             expected = " or ".join(repr(value) for value in accepted)
             raise HeadError(f"Head metadata `{key}` should be {expected}. Found {metadata.get(key)!r}.")
     try:
-        tensors = {
-            name: tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
-            for name, tensor in load_safetensors(data).items()
-        }
+        tensors = load_safetensors(data)
         regions = [
             RegionHead(
                 **{part: tensors[f"{camera.label}.{part}"] for part in _PARTS},

@@ -70,7 +70,7 @@ def test_numpy_head_agrees_with_torch_head(outputs: int) -> None:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(0, 0.1)
-        features_BF = torch.rand(7, FEATURE_COUNT)
+        features_BF = torch.rand(7, LAST_COUNT)
         expected = head(features_BF).numpy()
     np.testing.assert_allclose(head.to_region_head().apply(features_BF.numpy()), expected, atol=1e-5, rtol=1e-5)
 
@@ -80,7 +80,7 @@ def test_gaze_comes_out_in_degrees() -> None:
     with torch.no_grad():
         head.weight_FO.zero_()
         head.bias_O.fill_(1.0)
-    out_BO = head(torch.zeros(1, FEATURE_COUNT))
+    out_BO = head(torch.zeros(1, LAST_COUNT))
     assert out_BO[0].tolist() == [1.0] * 12 + [10.0, 10.0, 1.0]
 
 
@@ -99,16 +99,12 @@ def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values(
     torch.manual_seed(3)
     network = ExpressionNetwork(TINY, TINY).eval()
     shipped = deployed(network)
-    for parameter in shipped.parameters():
+    for parameter in (*shipped.eye.parameters(), *shipped.mouth.parameters()):
         assert parameter.ndim == 1 or torch.equal(parameter, parameter.half().float())
     pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
         before_BF, after_BF = network.eye(pixels_BHW), shipped.eye(pixels_BHW)
-        before_BO, after_BO = network.eye_head(before_BF), shipped.eye_head(after_BF)
     assert (after_BF - before_BF).abs().max() < 5e-3 * before_BF.max()
-    assert (after_BO - before_BO).abs().max() < 5e-3 * before_BO.abs().max()
-    head = shipped.to_head().left_eye  # in degrees, and exact in half precision all the same
-    assert np.array_equal(head.weight_FO, head.weight_FO.astype(np.float16).astype(np.float32))
 
 
 def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> None:
@@ -135,7 +131,7 @@ def test_features_are_the_last_layers_and_the_map_that_it_reads() -> None:
     assert features_BF.shape == (3, FEATURE_COUNT)
     torch.testing.assert_close(features_BF[:, LAST_COUNT:], map_BM)
     torch.testing.assert_close(features_BF[:, :LAST_COUNT], again_BF)
-    torch.testing.assert_close(backbone.features(standardised_BCHW), features_BF)
+    torch.testing.assert_close(backbone.last(standardised_BCHW), again_BF)
 
 
 def test_a_map_of_another_size_is_refused() -> None:

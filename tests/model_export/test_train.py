@@ -8,18 +8,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from model_export.checkpoint import CHECKPOINT_FILE, RECORD_FILE, WEIGHTS_FILE
 from model_export.contract import write_bundle
 from model_export.errors import CheckpointError, TrainingError
-from model_export.export import read_run
 from model_export.network import BackboneConfig
 from model_export.train import TrainConfig, learning_rate, train
 from tests.bundles import make_bundle, make_resting
@@ -135,24 +132,6 @@ def test_a_run_goes_on_from_a_finished_one_and_counts_its_wearers(
     assert set(record["data"]["trained_wearers"]) == set(before["data"]["trained_wearers"])
     old, new = load_file(disc_run / WEIGHTS_FILE), load_file(tmp_path / WEIGHTS_FILE)
     assert abs(old["eye.linear.weight"] - new["eye.linear.weight"]).max() < 1e-6
-
-
-def test_a_run_of_version_1_whose_heads_did_not_read_the_map_reads_it_with_zeros(
-    disc_run: Path, tmp_path: Path
-) -> None:
-    record = json.loads((disc_run / RECORD_FILE).read_text())
-    weights = load_file(disc_run / WEIGHTS_FILE)
-    kept = {name: part for name, part in weights.items() if not name.endswith("map_MO")}
-    assert len(weights) - len(kept) == 2
-    (tmp_path / WEIGHTS_FILE).write_bytes(data := save(kept))
-    record["result"]["weights_sha256"] = sha256(data).hexdigest()
-    (tmp_path / RECORD_FILE).write_text(json.dumps({**record, "version": 1}))
-    network = read_run(tmp_path).network
-    assert not network.mouth_head.map_MO.any()
-    assert torch.equal(network.mouth_head.weight_FO, torch.from_numpy(weights["mouth_head.weight_FO"]))
-    (tmp_path / RECORD_FILE).write_text(json.dumps(record))  # of version 2: something is missing
-    with pytest.raises(CheckpointError, match="map_MO"):
-        read_run(tmp_path)
 
 
 def test_a_run_does_not_begin_with_weights_of_another_network(disc_run: Path, disc_data: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from model_export.contract import Camera, Head, HeadError, RegionHead, read_head, write_head
 from model_export.contract.head import OUTPUT_COUNT
@@ -75,19 +75,6 @@ def test_a_head_survives_its_file() -> None:
             np.testing.assert_array_equal(getattr(after[camera], part), getattr(before[camera], part))
 
 
-def test_what_is_exact_in_half_precision_is_stored_so_and_nothing_else() -> None:
-    before = head()
-    rounded = replace(before.mouth, weight_FO=before.mouth.weight_FO.astype(np.float16).astype(np.float32))
-    too_large = replace(rounded, weight_FO=rounded.weight_FO * np.float32(1e7))
-    files = [write_head(replace(before, mouth=mouth)) for mouth in (before.mouth, rounded, too_large)]
-    assert [read_metadata(data, HeadError)["version"] for data in files] == [1, 4, 1]
-    assert [load(data)["mouth.weight_FO"].dtype for data in files] == [np.float32, np.float16, np.float32]
-    assert load(files[1])["mouth.bias_O"].dtype == np.float32  # too small to be worth it
-    after = read_head(files[1])
-    np.testing.assert_array_equal(after.mouth.weight_FO, rounded.weight_FO)
-    assert after.mouth.weight_FO.dtype == np.float32
-
-
 def test_equal_heads_give_equal_bytes() -> None:
     assert write_head(head()) == write_head(head())
 
@@ -104,7 +91,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         RegionHead(good.down_FA, good.down_bias_A, good.up_AF, good.weight_FO, good.bias_O * np.float32(np.nan))
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 5), ("eu_set", 9)])
+@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 4), ("eu_set", 9)])
 def test_an_unknown_format_version_or_eu_set_is_refused_by_name(key: str, value: object) -> None:
     tensors = {"x": np.zeros(1, np.float32)}
     metadata = {"format": "mien-head", "version": 1, "eu_set": 1} | {key: value}
