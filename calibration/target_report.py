@@ -1,6 +1,6 @@
 """How good targets are: against the truth that rendered takes hold, EU by EU, beside binary labels from the prompts.
 
-Only frames and EUs with a confidence of at least LABELLED count: those a fit learns from in earnest. Pure numpy.
+Only frames and EUs with a confidence of at least LABELLED count: those a fit learns from in earnest.
 Axes: T frame set, E expression unit.
 """
 
