@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NEW = click.Path(dir_okay=False, path_type=Path)
+_Judged = TypeVar("_Judged")
 
 
 @click.command()
@@ -166,9 +167,6 @@ def _ablated(bundle: "Bundle", sets: Sequence[Path], wearers: int | None) -> _Re
     }
     variants = {name: {row: one["rmse"] for row, one in each["variants"].items()} for name, each in found.items()}
     return _Report("ablations", evaluation, table(found), {"rmse": variants})
-
-
-_Judged = TypeVar("_Judged")
 
 
 def _over_wearers(

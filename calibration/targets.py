@@ -10,7 +10,7 @@ What measures each EU (r with the truth on simulated wearers stands in docs/expe
 - free movement: nothing. Many movements at once are no sum of templates (r .43 with the truth), and heads were no better for it.
 - eyeBlink, eyeLook*, pupilDilate outside their own cues, and EUs that no cue asks for: nothing is known, confidence 0.
 Value: clip((m - rest median) / (apex P90 - rest median)) times the share of one's range that people reach when asked. Pure numpy.
-Axes: T frame set, E expression unit, F feature, K template.
+Axes: T frame set, E expression unit.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -74,27 +74,25 @@ def targets_from(sight: Sight) -> CalibrationTargets:
     """Targets from what was seen; 0.2 s for a whole calibration."""
     sight = replace(sight, takes=tuple(take for take in sight.takes if cue_by_name(take.cue) in SCRIPT))
     courses = find_courses(sight.takes)
-    accepted: dict[int, TakeTargets] = {}
+    accepted: list[tuple[TakeTargets, Mapping[Camera, NDArray[np.bool_]]]] = []
     refused: list[Refusal] = []
     taught: dict[Camera, set[str]] = {}
-    for number in range(len(sight.takes)):
+    for number, take in enumerate(sight.takes):
         outcome, found = _targets(sight, courses, number)
         if isinstance(outcome, Refusal):
             refused.append(outcome)
             continue
-        accepted[number] = outcome
+        accepted.append((outcome, {camera: courses.good[number, camera] for camera in take.cameras}))
         for one in found:
             taught.setdefault(one.camera, set()).update(eu for eu in one.cue.eus if camera_of(eu) is one.camera)
-    quietened = []
-    for number, targets in sorted(accepted.items()):
-        take = sight.takes[number]
-        good = {camera: courses.good[number, camera] for camera in take.cameras}
-        quietened.append(targets if take.cue == "rest" else _others_quiet(targets, good, taught))
-    return CalibrationTargets(tuple(quietened), tuple(refused))
+    return CalibrationTargets(
+        tuple(targets if targets.cue == "rest" else _others_quiet(targets, good, taught) for targets, good in accepted),
+        tuple(refused),
+    )
 
 
 def _targets(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets | Refusal, Sequence[CueCourse]]:
-    """Of one take, and the courses of movements that it teaches."""
+    """What one take teaches, or why it does not, and the courses of the movements that it does."""
     cue = cue_by_name(sight.takes[number].cue)
     if cue.eus:
         outcome = _cued(sight, courses, number)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MOST_TOLD: Final = 512
-"""Three attempts at each of 20 cues tell 300 events; of more the oldest go."""
+"""Three attempts at each of 19 cues tell 300 events; of more the oldest go."""
 
 
 @dataclass(frozen=True, slots=True)
