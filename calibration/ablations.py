@@ -56,13 +56,13 @@ def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None =
     measured, truth_TE = measure(takes, bundle), true_targets(after).values_TE
     variants = variants_of(measured, bundle, config or CalibrateConfig())
     unplaced, seen_after = features_of(after, bundle), features_of(moved_back(after, measured.slips), bundle)
-    rows_VE = [rmse(answers_of(bundle.head, unplaced).values_TE, truth_TE)]
+    rows_VE = [rmse(answers_of(bundle.head, unplaced, bundle.eye_pair).values_TE, truth_TE)]
     refused, changed = [0], [0]
     for name in VARIANTS:
         one = variants[name]
         found = calibrate(one.takes, one.head, config=one.config, resting=one.resting, slips=one.slips)
         seen = seen_after if found.head.slip else unplaced
-        rows_VE.append(rmse(answers_of(found.head, seen).values_TE, truth_TE))
+        rows_VE.append(rmse(answers_of(found.head, seen, bundle.eye_pair).values_TE, truth_TE))
         refused.append(one.refused)
         changed.append(sum(eu["source"] not in (OLD, RESTED) for eu in found.report["eus"].values()))
     return AblatedWearer(folder.name, np.stack(rows_VE), np.array(refused), np.array(changed))

@@ -137,7 +137,7 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
         _served(_placed_by_movement(bundle, after), bundle, after),
         _served(recentre(universal, [take for take in raw if take.cue == "rest"]), bundle, after),
         _again(universal, bundle, takes[0], after),
-        min_max([answers_of(universal, take).values_TE for take in raw], before_TE),
+        min_max([answers_of(universal, take, bundle.eye_pair).values_TE for take in raw], before_TE),
         *(_served(outcome.head, bundle, after) for outcome in (peers, best, ours, ceiling)),
         *(_again(head, bundle, rest_after, after) for head in (universal, ours.head, ceiling.head)),
         _served(ours.head, bundle, slipped),
@@ -168,13 +168,12 @@ def _again(head: Head, bundle: Bundle, rest: Take, after: Take) -> NDArray[np.fl
 def _placed_by_movement(bundle: Bundle, take: Take) -> Head:
     """The universal head with its crops where the face moves in this take, which the service looks at as often."""
     crops = crops_of(take)
-    left, right, mouth = (crops[camera][0][crops[camera][1]][::LOOK_EVERY] for camera in Camera)
-    return placed_head(bundle, left, right, mouth)
+    return placed_head(bundle, {camera: crops[camera][0][crops[camera][1]][::LOOK_EVERY] for camera in Camera})
 
 
 def _served(head: Head, bundle: Bundle, take: Take) -> NDArray[np.float32]:
     """Values of a head, the take's crops cut where it says that the face is."""
-    return answers_of(head, features_of(moved_back(take, head.slip), bundle)).values_TE
+    return answers_of(head, features_of(moved_back(take, head.slip), bundle), bundle.eye_pair).values_TE
 
 
 def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:

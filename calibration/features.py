@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.crops import crops_of
-from model_export.contract import EU_COUNT, EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, Take
+from model_export.contract import (
+    EU_COUNT,
+    EYE_MOVEMENTS,
+    EYE_SIGNALS,
+    FEATURE_COUNT,
+    Bundle,
+    Camera,
+    EyePair,
+    Head,
+    Take,
+)
+from model_export.estimates import confidences, model_of
 from model_export.onnx_features import onnx_features
 
 _EYES: Final = len(EYE_MOVEMENTS)
@@ -58,11 +69,10 @@ def features_of(take: Take, bundle: Bundle) -> TakeFeatures:
     """Runs the bundle's backbones over a take, one thread: about 1 ms a frame set."""
     features: dict[Camera, NDArray[np.float32]] = {}
     for camera, (crops_THW, seen_T) in crops_of(take).items():
-        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
         mirrored_THW = crops_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else crops_THW
         features[camera] = np.full((len(take), FEATURE_COUNT), np.nan, np.float32)
         if seen_T.any():
-            features[camera][seen_T] = onnx_features(model, mirrored_THW[seen_T], _BATCH)
+            features[camera][seen_T] = onnx_features(model_of(bundle, camera), mirrored_THW[seen_T], _BATCH)
     return TakeFeatures(take.cue, take.t_ns, features)
 
 
@@ -76,17 +86,28 @@ class Answers:
     """float32 [T, 4] degrees, as in ExpressionValues."""
 
 
-def answers_of(head: Head, seen: TakeFeatures) -> Answers:
-    """The head's values for these features."""
+def answers_of(head: Head, seen: TakeFeatures, eye_pair: EyePair | None = None) -> Answers:
+    """The head's values for these features; eyes that were seen together read each other where `eye_pair` says how."""
     values_TE = np.full((len(seen), EU_COUNT), np.nan, np.float32)
     gaze_T4 = np.full((len(seen), 4), np.nan, np.float32)
-    for camera, features_TF in seen.features.items():
-        out_TO = head[camera].apply(features_TF)
+    outputs = {camera: head[camera].apply(features_TF) for camera, features_TF in seen.features.items()}
+    if eye_pair is not None and Camera.LEFT_EYE in outputs and Camera.RIGHT_EYE in outputs:
+        _read_each_other(outputs[Camera.LEFT_EYE], outputs[Camera.RIGHT_EYE], eye_pair)
+    for camera, out_TO in outputs.items():
         eus = REGION_EUS[camera]
         values_TE[:, eus] = out_TO[:, : eus.stop - eus.start].clip(0, 1)
         if camera is not Camera.MOUTH:
             gaze_T4[:, 2 * camera : 2 * camera + 2] = to_wearer(camera, out_TO[:, GAZE_OUTPUTS])
     return Answers(values_TE, gaze_T4)
+
+
+def _read_each_other(left_TO: NDArray[np.float32], right_TO: NDArray[np.float32], eye_pair: EyePair) -> None:
+    """In place, in frame sets with both eyes; elsewhere each stays as it is."""
+    both_T = np.isfinite(left_TO[:, 0] + right_TO[:, 0])
+    confidence_T2 = confidences(np.stack([left_TO[both_T, -1], right_TO[both_T, -1]], axis=1))
+    left_TO[both_T, :EYE_SIGNALS], right_TO[both_T, :EYE_SIGNALS] = eye_pair.both(
+        left_TO[both_T, :EYE_SIGNALS], right_TO[both_T, :EYE_SIGNALS], confidence_T2
+    )
 
 
 def to_wearer(camera: Camera, gaze_T2: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import EU_INDEX, Bundle, Head
+from model_export.contract import EU_INDEX, Bundle, Camera, Head
 from model_export.errors import EvaluationError
 from model_export.estimates import Estimates, estimate, placed_head
 from model_export.evaluate import merged
@@ -139,13 +139,7 @@ def evaluate_clips(bundles: Sequence[Bundle], paths: Sequence[Path]) -> dict[str
         raise EvaluationError("Give one or more clips. Found none.")
     clips = [read_clip(path) for path in paths]
     found = [[_correlations(bundle, clip, bundle.head) for clip in clips] for bundle in bundles]
-    placed = [
-        [
-            _correlations(bundle, clip, placed_head(bundle, clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW))
-            for clip in clips
-        ]
-        for bundle in bundles
-    ]
+    placed = [[_correlations(bundle, clip, _placed(bundle, clip)) for clip in clips] for bundle in bundles]
     channels: dict[str, Any] = {}
     for channel in CHANNELS:
         rows = [[by_clip[channel.name] for by_clip in rows] for rows in found]
@@ -163,6 +157,11 @@ def evaluate_clips(bundles: Sequence[Bundle], paths: Sequence[Path]) -> dict[str
             "clips": {clip.name: r for clip, r in zip(clips, each, strict=True) if r is not None},
         }
     return {"clips": len(clips), "frames": sum(len(clip.mouth_THW) for clip in clips), "channels": channels}
+
+
+def _placed(bundle: Bundle, clip: Clip) -> Head:
+    crops = (clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW)
+    return placed_head(bundle, dict(zip(Camera, crops, strict=True)))
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -219,3 +219,18 @@ def resting(bundle: Path, data: Path) -> None:
     except (TrainingError, ContractError) as error:
         raise click.ClickException(str(error)) from None
     _say({"bundle": str(bundle), "digest": found.digest, "fittings": found.resting and found.resting.fittings})
+
+
+@click.command(name="eye-pair")
+@click.option("--bundle", type=_FOLDER, required=True, help="Bundle folder, written anew; after `mien resting`.")
+@_DATA
+@click.option("--seed", type=int, default=0, show_default=True, help="Of changes to crops, weights and order.")
+def eye_pair(bundle: Path, data: Path, seed: int) -> None:
+    """Put into a bundle what the eyes' answers say of each other, learnt from wearers it was not trained on."""
+    from model_export.eye_pairs import add_eye_pair
+
+    try:
+        found = add_eye_pair(bundle, data, seed)
+    except (TrainingError, ContractError) as error:
+        raise click.ClickException(str(error)) from None
+    _say({"bundle": str(bundle), "digest": found.digest, "frame_sets": found.eye_pair and found.eye_pair.frame_sets})

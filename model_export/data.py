@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract import CROP_SIZE_PX, EU_COUNT
+from model_export.contract import CROP_SIZE_PX, EU_COUNT, Camera
 from model_export.errors import DataError
 from model_export.points import EYE_POINTS, MOUTH_POINTS
 
@@ -67,6 +67,16 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.values_TE)
+
+    def crops(self, rows_N: NDArray[np.intp]) -> dict[Camera, NDArray[np.uint8]]:
+        """The crops of these frame sets, uint8 [N, 128, 128] of each camera."""
+        images = (self.left_eye_THW, self.right_eye_THW, self.mouth_THW)
+        return {camera: image_THW[rows_N] for camera, image_THW in zip(Camera, images, strict=True)}
+
+    @property
+    def rests(self) -> dict[Camera, NDArray[np.uint8]]:
+        """The face at rest in each fitting, uint8 [F, 128, 128] of each camera."""
+        return dict(zip(Camera, (*self.rest_eyes_2FHW, self.rest_mouth_FHW), strict=True))
 
 
 def _read_dataset(folder: Path) -> dict[str, Any]:

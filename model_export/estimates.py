@@ -3,6 +3,7 @@
 Axes: T frame, H W image, E expression unit, 4 gaze, 3 camera, F feature, O head output.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_export.contract import (
     EYE_MOVEMENTS,
+    EYE_SIGNALS,
     LAST_COUNT,
     NO_SLIP,
     Bundle,
@@ -48,35 +50,50 @@ def estimate(
 ) -> Estimates:
     """Runs both backbones over uint8 crops [T, 128, 128], upright and not mirrored; `head`: in place of the universal one.
 
-    Crops are cut where the head says that the face is.
+    Crops are cut where the head says that the face is; eyes read each other where the bundle knows how.
     """
-    head = head or bundle.head
-    left_THW, right_THW, mouth_THW = (
-        np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
-        if (slip := head.slip.get(camera))
-        else crops_THW
-        for camera, crops_THW in zip(Camera, (left_THW, right_THW, mouth_THW), strict=True)
+    crops = zip(Camera, (left_THW, right_THW, mouth_THW), strict=True)
+    left_TO, right_TO, mouth_TO = (
+        region_outputs(bundle, head or bundle.head, camera, crops_THW) for camera, crops_THW in crops
     )
-    left_TF = onnx_features(bundle.eye_onnx, left_THW, _BATCH)
-    right_TF = onnx_features(bundle.eye_onnx, right_THW[:, :, ::-1], _BATCH)
-    mouth_TF = onnx_features(bundle.mouth_onnx, mouth_THW, _BATCH)
-    left_TO, right_TO = head.left_eye.apply(left_TF), head.right_eye.apply(right_TF)
-    mouth_TO = head.mouth.apply(mouth_TF)
-    values_TE = np.concatenate([left_TO[:, :_EYES], right_TO[:, :_EYES], mouth_TO[:, :-1]], 1)
-    gaze_T4 = np.concatenate([left_TO[:, _EYES : _EYES + 2], right_TO[:, _EYES : _EYES + 2]], 1)
+    confidence_T3 = confidences(np.stack([left_TO[:, -1], right_TO[:, -1], mouth_TO[:, -1]], 1))
+    left_TS, right_TS = left_TO[:, :EYE_SIGNALS], right_TO[:, :EYE_SIGNALS]
+    if bundle.eye_pair is not None:
+        left_TS, right_TS = bundle.eye_pair.both(left_TS, right_TS, confidence_T3[:, :2])
+    values_TE = np.concatenate([left_TS[:, :_EYES], right_TS[:, :_EYES], mouth_TO[:, :-1]], 1)
+    gaze_T4 = np.concatenate([left_TS[:, _EYES:], right_TS[:, _EYES:]], 1)
     gaze_T4[:, 2] *= -1
-    logits_T3 = np.stack([left_TO[:, -1], right_TO[:, -1], mouth_TO[:, -1]], 1)
-    return Estimates(values_TE.clip(0, 1), gaze_T4, 1 / (1 + np.exp(-logits_T3.clip(-30, 30))))
+    return Estimates(values_TE.clip(0, 1), gaze_T4, confidence_T3)
 
 
-def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_FHW: NDArray[np.uint8]) -> list[Head]:
-    """The universal head placed and moved by what each of F pictures of a face at rest tells."""
-    heads = [bundle.head] * len(rest_mouth_FHW)
+def region_outputs(bundle: Bundle, head: Head, camera: Camera, crops_THW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Raw outputs [T, O] of one camera's crops, cut where the head says that the face is, right eyes mirrored."""
+    slip = head.slip.get(camera)
+    if slip is not None:
+        crops_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
+    if camera is Camera.RIGHT_EYE:
+        crops_THW = crops_THW[:, :, ::-1]
+    return head[camera].apply(onnx_features(model_of(bundle, camera), crops_THW, _BATCH))
+
+
+def model_of(bundle: Bundle, camera: Camera) -> bytes:
+    """The backbone that looks at a camera's crops."""
+    return bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+
+
+def confidences(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Confidences in [0, 1] of a head's logits."""
+    return np.asarray(1 / (1 + np.exp(-logits.clip(-30, 30))), np.float32)
+
+
+def rested_heads(bundle: Bundle, rests: Mapping[Camera, NDArray[np.uint8]]) -> list[Head]:
+    """The universal head placed and moved by what each of F pictures of a face at rest tells, [F, 128, 128] of each camera."""
+    heads = [bundle.head] * max(map(len, rests.values()))
     resting = bundle.resting
     if resting is None:
         return heads
-    for camera, rest_FHW in zip(Camera, (*rest_eyes_2FHW, rest_mouth_FHW), strict=True):
-        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+    for camera, rest_FHW in rests.items():
+        model = model_of(bundle, camera)
         slips = placings(model, resting, camera, rest_FHW)
         placed_FHW = np.stack([seen_through(slip, rest_HW) for slip, rest_HW in zip(slips, rest_FHW, strict=True)])
         rest_FF = onnx_features(model, placed_FHW[:, :, ::-1] if camera is Camera.RIGHT_EYE else placed_FHW, _BATCH)
@@ -87,23 +104,20 @@ def rested_heads(bundle: Bundle, rest_eyes_2FHW: NDArray[np.uint8], rest_mouth_F
     return heads
 
 
-def placed_head(
-    bundle: Bundle, left_THW: NDArray[np.uint8], right_THW: NDArray[np.uint8], mouth_THW: NDArray[np.uint8]
-) -> Head:
-    """The universal head placed by how the face moves in these frames; no label is needed.
+def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]]) -> Head:
+    """The universal head placed by how the face moves in these crops, [T, 128, 128] of each camera; no label is needed.
 
     All of them are read three times over, each time in the crops found before, as the service reads on with new ones.
     """
     resting, slips = bundle.resting, {}
     if resting is None:
         return bundle.head
-    for camera, crops_THW in zip(Camera, (left_THW, right_THW, mouth_THW), strict=True):
-        model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
+    for camera, crops_THW in frames.items():
         slip = NO_SLIP
         for _ in range(LOOKS):
             seen_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
             seen_THW = seen_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else seen_THW
-            mean_M = onnx_features(model, seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
+            mean_M = onnx_features(model_of(bundle, camera), seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
             slip = followed(slip, slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
         slips[camera] = slip
     return replace(bundle.head, slip=slips)

@@ -144,13 +144,13 @@ def _figures(bundle: Bundle, judged: _Judged) -> dict[str, Any]:
 
 def _placed_heads(bundle: Bundle, shard: Shard) -> list[Head]:
     return [
-        placed_head(bundle, shard.left_eye_THW[its_T], shard.right_eye_THW[its_T], shard.mouth_THW[its_T])
-        for its_T in (shard.fitting_T == fitting for fitting in range(len(shard.rest_mouth_FHW)))
+        placed_head(bundle, shard.crops(np.flatnonzero(shard.fitting_T == fitting)))
+        for fitting in range(len(shard.rest_mouth_FHW))
     ]
 
 
 def _rested_heads(bundle: Bundle, shard: Shard) -> list[Head]:
-    return rested_heads(bundle, shard.rest_eyes_2FHW, shard.rest_mouth_FHW)
+    return rested_heads(bundle, shard.rests)
 
 
 def _figures_with(

@@ -266,8 +266,11 @@ def _ridges(fittings: Fittings, chosen_N: NDArray[np.bool_]) -> tuple[NDArray[np
 
 
 def add_resting(folder: Path, data: Path) -> Bundle:
-    """Puts what rest tells into the bundle in `folder`, in place of any, and into its record what it is from."""
-    bundle, entries = read_bundle(folder, with_resting=False), list_shards(data)
+    """Puts what rest tells into the bundle in `folder`, in place of any, and into its record what it is from.
+
+    An eye pair goes: it was learnt from answers that the old rests had moved.
+    """
+    bundle, entries = read_bundle(folder, with_others=False), list_shards(data)
     resting = resting_of(bundle, data)
     others = {
         "data_sha256": data_digest(entries),

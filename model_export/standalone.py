@@ -5,14 +5,16 @@
     gaze          float32 [N, 4] degrees: left yaw, left pitch, right yaw, right pitch; towards the wearer's left and up
     confidence    float32 [N, 3] in 0..1: left eye, right eye, mouth
 
-The numbers are those that the service gives before its filter: the right eye is mirrored inside, EUs are clipped, the right
-eye's yaw is turned to the wearer's left. What the service adds (filter, hold and fade of unseen cameras) is not in the file.
+The numbers are those that the service gives before its filter: the right eye is mirrored inside, the eyes read each other, EUs
+are clipped, the right eye's yaw is turned to the wearer's left. What the service adds (filter, hold and fade of unseen cameras)
+is not in the file.
 
 File versions (metadata "format": "mien-standalone")
     1   the inputs and outputs above; metadata format, version, eu_set, blendshape_names, gaze_names, confidence_names, crops
         (JSON), bundle, bundle_digest, backbone_digest, head_digest (sha256 of the head file), head_version.
     2   also slip (JSON): for cameras in whose crops the face has slipped, right_px, down_px, turn_deg and scale of
         model_export.contract.slip; whoever cuts the crops takes it out.
+    3   eyes read each other (model_export.contract.eye_pair), where the bundle knows how.
 
 Run as a program, `python -m model_export.standalone --bundle FOLDER --digest SHA256`, it reads a head file from stdin (nothing:
 the universal head) and writes the ONNX file to stdout: the service's way to it, which keeps the onnx package out of the service.
@@ -25,7 +27,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,11 +42,13 @@ from model_export.contract import (
     EU_COUNT,
     EU_NAMES,
     EU_SET_VERSION,
+    EYE_MOVEMENTS,
     LAST_COUNT,
     MAP_COUNT,
     Bundle,
     Camera,
     ContractError,
+    EyePair,
     Head,
     RegionHead,
     read_bundle,
@@ -52,19 +56,18 @@ from model_export.contract import (
     write_head,
 )
 from model_export.contract.bundle import GOLDEN_TOLERANCE
+from model_export.contract.eye_pair import SIGNAL_RANGE_2S, in_range
 from model_export.contract.head import OUTPUT_COUNT
 from model_export.errors import ExportError
+from model_export.estimates import confidences
 from model_export.onnx_features import onnx_features
 from model_export.runtime import INPUT_NAME, OUTPUT_NAME, open_session
 
 STANDALONE_FORMAT: Final = "mien-standalone"
-STANDALONE_VERSION: Final = 2
+STANDALONE_VERSION: Final = 3
 GAZE_NAMES: Final = ("leftYaw", "leftPitch", "rightYaw", "rightPitch")
 OUTPUTS: Final = {"values": EU_COUNT, "gaze": len(GAZE_NAMES), "confidence": len(Camera)}
-_YAW: Final = -3
-"""Output of an eye's head, positive towards the temple."""
-_FARTHEST_DEG: Final = 90.0
-"""Gaze is served within this."""
+_EUS: Final = len(EYE_MOVEMENTS)
 _BATCH: Final = "batch"
 
 
@@ -83,22 +86,22 @@ def standalone_onnx(bundle: Bundle, head: Head) -> bytes:
     return model
 
 
-def served(head: Head, features: Iterable[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def served(
+    head: Head, features: Iterable[NDArray[np.float32]], eye_pair: EyePair | None = None
+) -> dict[str, NDArray[np.float32]]:
     """What the service gives for the features of each camera, [N, 1280], before its filter: the outputs of the file."""
-    out = {camera: head[camera].apply(features_NF) for camera, features_NF in zip(Camera, features, strict=True)}
-    values, gaze, logits = [], [], []
-    for camera, out_NO in out.items():
-        eyes = camera is not Camera.MOUTH
-        values.append(out_NO[:, : _YAW if eyes else -1].clip(0, 1))
-        logits.append(out_NO[:, -1])
-        if eyes:
-            towards_left = np.array([-1 if camera is Camera.RIGHT_EYE else 1, 1], np.float32)
-            gaze.append((out_NO[:, _YAW:-1] * towards_left).clip(-_FARTHEST_DEG, _FARTHEST_DEG))
-    confidence_N3 = 1.0 / (1.0 + np.exp(-np.stack(logits, axis=1).clip(-60, 60)))
+    left_NO, right_NO, mouth_NO = (
+        head[camera].apply(features_NF) for camera, features_NF in zip(Camera, features, strict=True)
+    )
+    confidence_N3 = confidences(np.stack([left_NO[:, -1], right_NO[:, -1], mouth_NO[:, -1]], axis=1))
+    left_NS, right_NS = in_range(left_NO[:, :-1]), in_range(right_NO[:, :-1])
+    if eye_pair is not None:
+        left_NS, right_NS = eye_pair.both(left_NS, right_NS, confidence_N3[:, :2])
+    towards_left = np.array([-1, 1], np.float32)
     return {
-        "values": np.concatenate(values, axis=1),
-        "gaze": np.concatenate(gaze, axis=1),
-        "confidence": confidence_N3.astype(np.float32),
+        "values": np.concatenate([left_NS[:, :_EUS], right_NS[:, :_EUS], mouth_NO[:, :-1].clip(0, 1)], axis=1),
+        "gaze": np.concatenate([left_NS[:, _EUS:], right_NS[:, _EUS:] * towards_left], axis=1),
+        "confidence": confidence_N3,
     }
 
 
@@ -119,18 +122,20 @@ def _assembled(bundle: Bundle, head: Head) -> onnx.ModelProto:
     graph.take(eye.graph)
     graph.take(mouth.graph)
     both = graph.halve(f"eye/{OUTPUT_NAME}")
-    outputs = [
+    left_eye, right_eye, mouth_out = (
         _region(graph, camera, head[camera], features)
         for camera, features in zip(Camera, (*both, f"mouth/{OUTPUT_NAME}"), strict=True)
-    ]
+    )
+    graph.add("Sigmoid", graph.add("Concat", left_eye[1], right_eye[1], mouth_out[1], axis=1), to="confidence")
+    eyes = [_in_range(graph, signals) for signals in (left_eye[0], right_eye[0])]
+    if bundle.eye_pair is not None:
+        eyes = _paired(graph, eyes, bundle.eye_pair)
+    parts = [graph.columns(signals, [_EUS, 2]) for signals in eyes]
     bounds = graph.numbers(np.float32, least=0.0, most=1.0)
-    degrees = graph.numbers(np.float32, lowest_deg=-_FARTHEST_DEG, highest_deg=_FARTHEST_DEG)
-    values = graph.add("Concat", *(parts[0] for parts in outputs), axis=1)
-    graph.add("Clip", values, *bounds, to="values")
-    gaze = graph.add("Concat", *(parts[1] for parts in outputs[:2]), axis=1)
-    graph.add("Clip", gaze, *degrees, to="gaze")
-    logits = graph.add("Concat", *(parts[-1] for parts in outputs), axis=1)
-    graph.add("Sigmoid", logits, to="confidence")
+    mouth_values = graph.add("Clip", mouth_out[0], *bounds)
+    graph.add("Concat", parts[0][0], parts[1][0], mouth_values, to="values", axis=1)
+    towards_left = graph.add("Mul", parts[1][1], *graph.numbers(np.float32, towards_left=[-1.0, 1.0]))
+    graph.add("Concat", parts[0][1], towards_left, to="gaze", axis=1)
     model = helper.make_model(
         graph.made(),
         producer_name="mien",
@@ -196,14 +201,10 @@ class _Graph:
 
 
 def _region(graph: _Graph, camera: Camera, region: RegionHead, features: str) -> list[str]:
-    """The arithmetic of one camera's head; gives the names of its EUs, its gaze (eyes only) and its confidence logit."""
-    signs_O = np.ones_like(region.bias_O)
-    if camera is Camera.RIGHT_EYE:
-        signs_O[_YAW] = -1
-    weight_FO, bias_O = region.weight_FO * signs_O, region.bias_O * signs_O
+    """The arithmetic of one camera's head; gives the names of its signals and its confidence logit."""
     name = f"{camera.label}/head"
     last, map_ = graph.columns(features, [LAST_COUNT, MAP_COUNT])
-    parts = {"weight_FO": weight_FO, "bias_O": bias_O}
+    parts = {"weight_FO": region.weight_FO, "bias_O": region.bias_O}
     if region.down_bias_A.size:  # a head without an adapter has nothing to add
         parts |= {"down_FA": region.down_FA, "down_bias_A": region.down_bias_A, "up_AF": region.up_AF}
     made = graph.numbers(np.float32, **{f"{name}/{part}": array for part, array in parts.items()})
@@ -214,10 +215,34 @@ def _region(graph: _Graph, camera: Camera, region: RegionHead, features: str) ->
     if region.map_MO is None:
         out = graph.add("Gemm", adapted, made[0], made[1], to=name)
     else:
-        read = graph.add("MatMul", map_, *graph.numbers(np.float32, **{f"{name}/map_MO": region.map_MO * signs_O}))
+        read = graph.add("MatMul", map_, *graph.numbers(np.float32, **{f"{name}/map_MO": region.map_MO}))
         out = graph.add("Add", graph.add("Gemm", adapted, made[0], made[1]), read, to=name)
-    outputs = OUTPUT_COUNT[camera]
-    return graph.columns(out, [outputs - 1, 1] if camera is Camera.MOUTH else [outputs - 3, 2, 1])
+    return graph.columns(out, [OUTPUT_COUNT[camera] - 1, 1])
+
+
+def _in_range(graph: _Graph, signals: str) -> str:
+    """An eye's signals within what they can be."""
+    lowest, highest = graph.numbers(
+        np.float32, **{f"{signals}/lowest": SIGNAL_RANGE_2S[0], f"{signals}/highest": SIGNAL_RANGE_2S[1]}
+    )
+    return graph.add("Max", graph.add("Min", signals, highest), lowest)
+
+
+def _paired(graph: _Graph, eyes: list[str], pair: EyePair) -> list[str]:
+    """Both eyes' signals after they read each other."""
+    confidence = graph.columns("confidence", [1] * len(Camera))
+    arrays = {field.name: getattr(pair, field.name) for field in fields(pair)[:-1]}
+    direct, down, down_bias, up, bias = graph.numbers(
+        np.float32, **{f"eye_pair/{name}": array for name, array in arrays.items()}
+    )
+    read = []
+    for own, other in ((0, 1), (1, 0)):
+        said = [graph.add("Mul", eyes[eye], confidence[eye]) for eye in (own, other)]
+        x = graph.add("Concat", *said, confidence[own], confidence[other], axis=1)
+        hidden = graph.add("Relu", graph.add("Gemm", x, down, down_bias))
+        out = graph.add("Add", graph.add("Gemm", x, direct, bias), graph.add("MatMul", hidden, up))
+        read.append(_in_range(graph, out))
+    return read
 
 
 def _without_shapes(data: bytes) -> onnx.ModelProto:
@@ -264,7 +289,7 @@ def _require_agreement(model: bytes, bundle: Bundle, head: Head) -> None:
     # golden pictures of eyes are mirrored already: the right eye of the wearer sees them the other way round
     found = run_standalone(model, (eye_NHW, eye_NHW[:, :, ::-1], mouth_NHW))
     eye_NF, mouth_NF = onnx_features(bundle.eye_onnx, eye_NHW, 1), onnx_features(bundle.mouth_onnx, mouth_NHW, 1)
-    for name, expected in served(head, (eye_NF, eye_NF, mouth_NF)).items():
+    for name, expected in served(head, (eye_NF, eye_NF, mouth_NF), bundle.eye_pair).items():
         difference = float(np.abs(found[name] - expected).max())
         if not difference <= GOLDEN_TOLERANCE:
             raise ExportError(

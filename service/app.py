@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     bundle = read_bundle(settings.bundle)
     runtime = Runtime(bundle, provider=settings.provider, threads=settings.threads)
     heads = Heads(bundle.head)
-    engine = Engine(runtime, heads, EngineConfig(place_faces=settings.place_faces), bundle.resting)
+    engine = Engine(runtime, heads, EngineConfig(place_faces=settings.place_faces), bundle.resting, bundle.eye_pair)
     wearers = Wearers(None if settings.profiles is None else Profiles(settings.profiles), heads)
     metrics = Metrics(bundle.name, bundle.digest, lambda: runtime.provider, lambda: engine.drops)
     streams = Streams(engine, wearers, settings, metrics, bundle)

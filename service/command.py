@@ -31,6 +31,7 @@ _SUBCOMMANDS: Final = {
     ),
     "export": ("model_export.commands:export", "Turn a training run into a checked bundle."),
     "resting": ("model_export.commands:resting", "Put into a bundle what a face at rest tells."),
+    "eye-pair": ("model_export.commands:eye_pair", "Put into a bundle what the eyes' answers say of each other."),
     "quantise": ("model_export.commands:quantise", "Turn a bundle into one of 8-bit integers: half the time."),
 }
 """Where each subcommand stands, as text: importing torch for `mien serve` would cost seconds and 400 MB."""

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.contract.eye_pair import EyePair
 from model_export.contract.frames import Camera
 from model_export.contract.resting import Resting
 from model_export.contract.slip import NO_SLIP, Slip
@@ -36,6 +37,7 @@ from service.errors import ErrorCode, ServiceError, WireError
 from service.face import Face
 from service.filters import FilterConfig
 from service.heads import Heads
+from service.paired_eyes import PairedEyes
 from service.rig import CropPlan, Rig, check_placement, plan_crop
 from service.wire_messages import EncodedFrame, FrameMessage, Reply, StageTimes
 
@@ -63,11 +65,20 @@ class Engine:
     """One inference thread over one runtime. `connect` and what it gives may be used from any thread."""
 
     def __init__(
-        self, runtime: Runtime, heads: Heads, config: EngineConfig | None = None, resting: Resting | None = None
+        self,
+        runtime: Runtime,
+        heads: Heads,
+        config: EngineConfig | None = None,
+        resting: Resting | None = None,
+        eye_pair: EyePair | None = None,
     ) -> None:
-        """`resting`: what the bundle knows of faces' places; without it no slip is told and no face placed."""
+        """`resting`: what the bundle knows of faces' places; without it no slip is told and no face placed.
+
+        `eye_pair`: what it knows of two eyes together; without it each answers for itself.
+        """
         self._runtime = runtime
         self._resting = resting
+        self._paired_eyes = None if eye_pair is None else PairedEyes(eye_pair)
         self.heads = heads
         self._config = config or EngineConfig()
         self._ready: deque[Connection] = deque()
@@ -128,7 +139,7 @@ class Engine:
         return self.heads.current(wearer).head_version
 
     def _new_face(self, wearer: str) -> Face:
-        return Face(self._config.filters, wearer, self._resting, places=self._config.place_faces)
+        return Face(self._config.filters, wearer, self._resting, self._paired_eyes, places=self._config.place_faces)
 
     def _forget(self, connection: "Connection") -> None:
         with self._lock:

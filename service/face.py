@@ -17,6 +17,7 @@ from model_export.runtime import Runtime
 from service.errors import ErrorCode, WireError
 from service.filters import FilterConfig, OneEuro
 from service.heads import FoldedHead
+from service.paired_eyes import PairedEyes
 from service.placer import Placer
 from service.regions import LIVE, RegionClock, Seen
 from service.rig import Rig
@@ -31,11 +32,18 @@ class Face:
     """The state of one headset on the live path; only the inference thread touches it, and it never grows."""
 
     def __init__(
-        self, config: FilterConfig, wearer: str, resting: Resting | None = None, *, places: bool = True
+        self,
+        config: FilterConfig,
+        wearer: str,
+        resting: Resting | None = None,
+        paired_eyes: PairedEyes | None = None,
+        *,
+        places: bool = True,
     ) -> None:
         self.wearer = wearer
         self.slip_watch = SlipWatch(resting)
         self.placer = Placer(resting if places else None)
+        self._paired_eyes = paired_eyes
         self._config = config
         self._reset_gap_ns = round(config.reset_gap_s * 1e9)
         self._raw_S: NDArray[np.float32] = np.zeros(SIGNAL_COUNT, np.float32)
@@ -48,7 +56,8 @@ class Face:
         return [frame for frame in frames if not self._clocks[frame.camera].is_late(frame.t_ns)]
 
     def apply(self, head: FoldedHead, frames: Iterable[EncodedFrame], runtime: Runtime) -> None:
-        """Turns the features of these frames' cameras into raw signals and confidences."""
+        """Turns the features of these frames' cameras into raw signals and confidences; two eyes read each other."""
+        eyes = 0
         for frame in frames:
             camera = frame.camera
             features_BF = runtime.mouth_features_BF if camera is Camera.MOUTH else runtime.eye_features_BF
@@ -56,6 +65,9 @@ class Face:
             self._confidences[camera] = confidence = head.apply(camera, features_F, self._raw_S)
             self.placer.look(camera, frame.t_ns, head.head, features_F, confidence)
             self.slip_watch.look(camera, frame.t_ns, head.head, features_F, self._raw_S)
+            eyes += camera is not Camera.MOUTH
+        if eyes == 2 and self._paired_eyes is not None:
+            self._paired_eyes.apply(self._raw_S, *self._confidences[:2])
         if not isfinite(float(np.dot(self._raw_S, self._raw_S))):
             self._raw_S[:] = self._filter.value_S  # a NaN must not stay in the filter for ever
             raise WireError(ErrorCode.INTERNAL, "The head should give finite numbers.", "others", "Fit the head again.")

@@ -16,17 +16,21 @@ from onnx import TensorProto, helper, numpy_helper
 from model_export.contract import (
     CROP_SIZE_PX,
     EU_NAMES,
+    EYE_MOVEMENTS,
+    EYE_SIGNALS,
     FEATURE_COUNT,
     LAST_COUNT,
     MAP_COUNT,
     Bundle,
     Camera,
+    EyePair,
     Golden,
     Head,
     RegionHead,
     Resting,
     write_bundle,
 )
+from model_export.contract.eye_pair import PAIR_INPUTS
 from model_export.contract.head import OUTPUT_COUNT
 
 OPSET = 18
@@ -106,6 +110,24 @@ def make_resting(**changes: Any) -> Resting:
         zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
         zeros[f"{part}_moving_M"] = np.zeros(MAP_COUNT, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
+
+
+def make_eye_pair(seed: int = 0, hidden: int = 6) -> EyePair:
+    """Random numbers that move the EUs of sure eyes by some tenths and their gaze by some degrees."""
+    random = np.random.default_rng(seed)
+    size_S = np.array([0.05] * len(EYE_MOVEMENTS) + [2.0] * 2)
+    into_X1 = np.ones((PAIR_INPUTS, 1))
+    into_X1[[12, 13, 26, 27]] = 0.05  # degrees
+    return EyePair(
+        direct_XS=(
+            np.eye(PAIR_INPUTS, EYE_SIGNALS) + random.standard_normal((PAIR_INPUTS, EYE_SIGNALS)) * into_X1 * size_S
+        ).astype(np.float32),
+        down_XA=(random.standard_normal((PAIR_INPUTS, hidden)) * into_X1).astype(np.float32),
+        down_bias_A=random.standard_normal(hidden).astype(np.float32),
+        up_AS=(random.standard_normal((hidden, EYE_SIGNALS)) * size_S).astype(np.float32),
+        bias_S=(random.standard_normal(EYE_SIGNALS) * size_S).astype(np.float32),
+        frame_sets=100,
+    )
 
 
 def make_crops(count: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from model_export.contract.expression_units import (
     MOUTH_EUS,
     RIGHT_EYE_EUS,
 )
+from model_export.contract.eye_pair import EYE_SIGNALS, EyePair
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera, Frame, FrameSet
 from model_export.contract.head import FEATURE_COUNT, LAST_COUNT, MAP_COUNT, Head, RegionHead, read_head, write_head
 from model_export.contract.resting import Resting, rested
@@ -30,6 +31,7 @@ __all__ = [
     "EU_NAMES",
     "EU_SET_VERSION",
     "EYE_MOVEMENTS",
+    "EYE_SIGNALS",
     "FEATURE_COUNT",
     "LAST_COUNT",
     "LEFT_EYE_EUS",
@@ -44,6 +46,7 @@ __all__ = [
     "ContractError",
     "Cue",
     "ExpressionValues",
+    "EyePair",
     "Frame",
     "FrameError",
     "FrameSet",

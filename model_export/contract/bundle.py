@@ -10,6 +10,7 @@ Bundle versions (bundle.json, "format": "mien-bundle")
     3   so may resting.safetensors (model_export.contract.resting).
     4   "features" float32 [batch, 1280]: the map behind the last layer's (model_export.contract.head). No anchors: what is
         fitted to the map needs none. Bundles of versions 1 to 3 are refused, for they lack the map.
+    5   eye_pair.safetensors may stand beside them (model_export.contract.eye_pair). Bundles of version 4 have none.
 
 What needs a session (golden features, the graph's own input and output shapes) is checked by model_export.runtime.
 """
@@ -19,10 +20,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,15 @@ from safetensors.numpy import save as save_safetensors
 
 from model_export.contract.errors import BundleError, ContractError, HeadError
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
+from model_export.contract.eye_pair import EYE_PAIR_FILE, EyePair, read_eye_pair, write_eye_pair
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera
 from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head, read_head, write_head
 from model_export.contract.onnx_header import read_onnx_header
 from model_export.contract.resting import RESTING_FILE, Resting, read_resting, write_resting
 
 BUNDLE_FORMAT: Final = "mien-bundle"
-BUNDLE_VERSION: Final = 4
+BUNDLE_VERSION: Final = 5
+_READ_VERSIONS: Final = (4, BUNDLE_VERSION)
 OPSETS: Final = range(17, 25)
 """Operator sets that a bundle may use: what torch exports and the pinned onnxruntime runs."""
 GOLDEN_TOLERANCE: Final = 1e-4
@@ -50,6 +53,7 @@ _CROPS: Final = {
     camera.label: {"size_px": CROP_SIZE_PX, "span_cm": CROP_SPAN_CM[camera], "mirrored": camera is Camera.RIGHT_EYE}
     for camera in Camera
 }
+_Part = TypeVar("_Part")
 _FILES: Final = ("eye.onnx", "mouth.onnx", "head.safetensors", "golden.safetensors")
 
 
@@ -102,6 +106,8 @@ class Bundle:
     """sha256 of bundle.json, which holds the sha256 of every other file; "" while a bundle is being made."""
     resting: Resting | None = None
     """What a wearer's face at rest tells; None in bundles that were written without."""
+    eye_pair: EyePair | None = None
+    """What the eyes' answers say of each other; None in bundles that were written without."""
 
     @property
     def backbone_digest(self) -> str:
@@ -134,6 +140,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     }
     if bundle.resting is not None:
         files[RESTING_FILE] = write_resting(bundle.resting)
+    if bundle.eye_pair is not None:
+        files[EYE_PAIR_FILE] = write_eye_pair(bundle.eye_pair)
     manifest = {
         "format": BUNDLE_FORMAT,
         "version": BUNDLE_VERSION,
@@ -165,10 +173,10 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     return written
 
 
-def read_bundle(folder: Path, *, with_resting: bool = True) -> Bundle:
+def read_bundle(folder: Path, *, with_others: bool = True) -> Bundle:
     """The bundle in a folder; raises BundleError naming the file whose digest, shape, name or opset does not agree.
 
-    Without `with_resting` what it knows of faces at rest is passed over, to be made anew.
+    Without `with_others` what it learnt from others (rests, eye pairs) is passed over, to be made anew.
     """
     manifest_bytes = _read(folder, "bundle.json")
     try:
@@ -178,19 +186,21 @@ def read_bundle(folder: Path, *, with_resting: bool = True) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError("bundle.json", f"expected a bundle description. Found one that lacks {error}.") from None
     for key, expected in (
-        ("format", BUNDLE_FORMAT),
-        ("version", BUNDLE_VERSION),
-        ("eu_set", EU_SET_VERSION),
-        ("eu_names", list(EU_NAMES)),
-        ("crops", _CROPS),
-        ("feature_count", FEATURE_COUNT),
+        ("format", (BUNDLE_FORMAT,)),
+        ("version", _READ_VERSIONS),
+        ("eu_set", (EU_SET_VERSION,)),
+        ("eu_names", (list(EU_NAMES),)),
+        ("crops", (_CROPS,)),
+        ("feature_count", (FEATURE_COUNT,)),
     ):
-        if manifest.get(key) != expected:
+        if manifest.get(key) not in expected:
+            wanted = " or ".join(map(repr, expected))
             raise BundleError(
-                "bundle.json", f"`{key}` should be {expected!r}. Found {manifest.get(key)!r}. Export the bundle again."
+                "bundle.json", f"`{key}` should be {wanted}. Found {manifest.get(key)!r}. Export the bundle again."
             )
     files = {file: _read_checked(folder, file, entries) for file in _FILES}
-    resting = _read_resting(folder, entries) if with_resting else None
+    resting = _read_optional(folder, RESTING_FILE, entries, read_resting) if with_others else None
+    eye_pair = _read_optional(folder, EYE_PAIR_FILE, entries, read_eye_pair) if with_others else None
     for file in ("eye.onnx", "mouth.onnx"):
         _check_onnx(file, files[file], opset)
     try:
@@ -206,6 +216,7 @@ def read_bundle(folder: Path, *, with_resting: bool = True) -> Bundle:
         training=training,
         digest=_sha256(manifest_bytes),
         resting=resting,
+        eye_pair=eye_pair,
     )
     if head.backbone_digest != bundle.backbone_digest:
         raise BundleError(
@@ -242,14 +253,17 @@ def _read_checked(folder: Path, file: str, entries: Mapping[str, tuple[str, int]
     return data
 
 
-def _read_resting(folder: Path, entries: Mapping[str, tuple[str, int]]) -> Resting | None:
-    if RESTING_FILE not in entries:
+def _read_optional(
+    folder: Path, file: str, entries: Mapping[str, tuple[str, int]], read: Callable[[bytes], _Part]
+) -> _Part | None:
+    """What a file holds that a bundle may do without; None where it is not listed."""
+    if file not in entries:
         return None
-    data = _read_checked(folder, RESTING_FILE, entries)
+    data = _read_checked(folder, file, entries)
     try:
-        return read_resting(data)
+        return read(data)
     except ContractError as error:
-        raise BundleError(RESTING_FILE, str(error)) from None
+        raise BundleError(file, str(error)) from None
 
 
 def _check_onnx(file: str, data: bytes, opset: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model_export.clips import CHANNELS, evaluate_clips, read_clip
 from model_export.commands import evaluate
-from model_export.contract import EU_NAMES, LAST_COUNT, NO_SLIP, Bundle, Slip, read_bundle
+from model_export.contract import EU_NAMES, LAST_COUNT, NO_SLIP, Bundle, Camera, Slip, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import estimate, placed_head
@@ -118,11 +118,11 @@ def test_crops_follow_a_face_by_how_it_moves(tmp_path: Path) -> None:
     slip = Slip(6.0, -5.0, 0.0)
     moving_THW = faces_NHW[:60]
     slipped_THW = np.stack([seen_through(slip.inverse(), crop_HW) for crop_HW in moving_THW])
-    upright = (slipped_THW, slipped_THW, slipped_THW)
-    for camera, found in placed_head(knowing, *upright).slip.items():
+    upright = dict.fromkeys(Camera, slipped_THW)
+    for camera, found in placed_head(knowing, upright).slip.items():
         assert (found.right_px, found.down_px) == pytest.approx((0.8 * 6.0, -0.8 * 5.0), abs=2.0), camera
-    assert set(placed_head(knowing, moving_THW, moving_THW, moving_THW).slip.values()) == {NO_SLIP}
-    assert placed_head(plain, *upright) is plain.head
+    assert set(placed_head(knowing, dict.fromkeys(Camera, moving_THW)).slip.values()) == {NO_SLIP}
+    assert placed_head(plain, upright) is plain.head
 
 
 def test_several_bundles_give_mean_and_deviation() -> None:

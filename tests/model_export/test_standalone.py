@@ -14,15 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export import standalone
-from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, read_bundle, write_head
+from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, read_bundle, write_bundle, write_head
 from model_export.contract.onnx_header import read_onnx_header
 from model_export.errors import ExportError
 from model_export.runtime import Eyes, Runtime
 from model_export.standalone import OUTPUTS, standalone_onnx
 from service.heads import FoldedHead
+from service.paired_eyes import PairedEyes
 from service.settings import shipped_bundle
 from service.signals import EUS_S, GAZE_S, SIGNAL_COUNT
-from tests.bundles import make_bundle, make_crops, make_head, make_region_head
+from tests.bundles import make_bundle, make_crops, make_eye_pair, make_head, make_region_head
 
 TOLERANCE = 1e-4
 _Crops = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
@@ -58,6 +59,8 @@ def served(bundle: Bundle, head: Head, crops: _Crops) -> dict[str, NDArray[np.fl
         found["confidence"][n] = [
             folded.apply(camera, features_F, signals_S) for camera, features_F in zip(Camera, features, strict=True)
         ]
+        if bundle.eye_pair is not None:
+            PairedEyes(bundle.eye_pair).apply(signals_S, *found["confidence"][n][:2].tolist())
         found["values"][n], found["gaze"][n] = signals_S[EUS_S], signals_S[GAZE_S]
     return found
 
@@ -117,6 +120,20 @@ def test_values_and_gaze_are_within_what_is_served(small: Bundle) -> None:
     assert found["values"].max() == 1
 
 
+def test_eyes_read_each_other_in_the_file_as_in_the_service(small: Bundle, tmp_path: Path) -> None:
+    paired = write_bundle(tmp_path / "paired", replace(small, eye_pair=make_eye_pair(2)))
+    head = a_head(paired, (8, 8, 8))
+    head = replace(head, left_eye=replace(head.left_eye, bias_O=head.left_eye.bias_O - 3))  # less sure, within range
+    crops = golden_crops(paired)
+    found = run(standalone_onnx(paired, head), crops)
+    same(found, served(paired, head, crops))
+    alone = run(standalone_onnx(small, head), crops)
+    assert np.abs(found["values"][:, :24] - alone["values"][:, :24]).max() > 0.05
+    assert np.abs(found["gaze"] - alone["gaze"]).max() > 0.5
+    np.testing.assert_array_equal(found["values"][:, 24:], alone["values"][:, 24:])
+    np.testing.assert_array_equal(found["confidence"], alone["confidence"])
+
+
 def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> None:
     slip = Slip(3.0, -2.0, 1.5)
     head = replace(a_head(small, (8, 8, 8)), slip={Camera.MOUTH: slip})
@@ -128,7 +145,7 @@ def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> No
     assert json.loads(metadata["gaze_names"]) == ["leftYaw", "leftPitch", "rightYaw", "rightPitch"]
     assert json.loads(metadata["confidence_names"]) == [camera.label for camera in Camera]
     assert Slip(**json.loads(metadata["slip"])["mouth"]) == slip
-    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "2", "3")
+    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "3", "3")
     digests = (metadata["bundle_digest"], metadata["backbone_digest"], metadata["head_digest"])
     assert digests == (small.digest, small.backbone_digest, hashlib.sha256(write_head(head)).hexdigest())
     assert not read_onnx_header(data).has_external_data

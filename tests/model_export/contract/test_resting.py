@@ -136,4 +136,4 @@ def test_a_bundle_carries_it_and_a_damaged_one_is_named(tmp_path_factory: pytest
     with pytest.raises(BundleError, match="damaged") as caught:
         read_bundle(folder)
     assert caught.value.file == "resting.safetensors"
-    assert read_bundle(folder, with_resting=False).resting is None  # `mien resting` makes it anew
+    assert read_bundle(folder, with_others=False).resting is None  # `mien resting` makes it anew
