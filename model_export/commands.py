@@ -75,7 +75,7 @@ def _report(bundles: list[Bundle], parts: dict[str, Any], out: Path | None) -> N
 
     evaluation = {
         "format": "mien-evaluation",
-        "version": 4,
+        "version": 5,
         "caveat": CAVEAT,
         "bundles": [{"name": bundle.name, "digest": bundle.digest} for bundle in bundles],
         **parts,

@@ -8,6 +8,7 @@ Evaluation versions (JSON, "format": "mien-evaluation")
     3   wearers.summary.rested_*: when each fitting's face at rest was seen before; None for a bundle that does not use it.
     4   wearers.summary.placed_*: when the crops follow each fitting's face, found from how it moves in its own frames; clips
         likewise, placed_median_r.
+    5   wearers.summary.uneven_rmse, wink_rmse: of faces whose sides differ, which eyes that read each other could even out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.confidence import confidence_figures, reliability, spoiled_answers
-from model_export.contract import EU_INDEX, EU_NAMES, Bundle, Head
+from model_export.contract import EU_INDEX, EU_NAMES, EYE_MOVEMENTS, Bundle, Head
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import EvaluationError
 from model_export.estimates import Estimates, estimate, placed_head, rested_heads
@@ -28,6 +29,9 @@ from model_export.metrics import icc31, number, pearson, rmse
 CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
 MOVES_FROM: Final = 0.02
 """An EU whose true value is below this is taken to be not moving."""
+UNEVEN_FROM: Final = 0.3
+"""The sides of a face differ on an EU when its values differ by more."""
+_SIDED: Final = tuple(name for name in EYE_MOVEMENTS if not name.startswith(("eyeLook", "pupil")))
 _GAZE_EUS: Final = tuple(index for name, index in EU_INDEX.items() if "eyeLook" in name or "pupil" in name)
 
 
@@ -124,6 +128,8 @@ def _figures(bundle: Bundle, judged: _Judged) -> dict[str, Any]:
             "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
             "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
             **_gaze_figures(answer_T4, gaze_T4, truth_TE),
+            "uneven_rmse": _uneven_rmse(values_TE, truth_TE, _SIDED),
+            "wink_rmse": _uneven_rmse(values_TE, truth_TE, ("eyeBlink",)),
             **_figures_with("placed", _placed_heads, bundle, judged),
             **_figures_with("rested", _rested_heads, bundle, judged),
             **confidence_figures(confidence_N, intact_N),
@@ -183,6 +189,15 @@ def _figures_with(
         f"{name}_face_at_rest_95th": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
         f"{name}_gaze_deg": _gaze_figures(answer_T4, gaze_T4, truth_TE)["gaze_median_deg"],
     }
+
+
+def _uneven_rmse(values_TE: NDArray[np.float32], truth_TE: NDArray[np.float32], names: Sequence[str]) -> float | None:
+    """RMSE of these EUs of both sides in frames in which their true values differ; None where they never do."""
+    left, right = ([EU_INDEX[f"{name}{side}"] for name in names] for side in ("Left", "Right"))
+    uneven_TN = np.abs(truth_TE[:, left] - truth_TE[:, right]) > UNEVEN_FROM
+    off_TE = (values_TE - truth_TE).astype(np.float64) ** 2
+    both = np.concatenate([off_TE[:, left][uneven_TN], off_TE[:, right][uneven_TN]])
+    return number(np.sqrt(both.mean())) if both.size else None
 
 
 def _rest95(values: NDArray[np.float32], where: NDArray[np.bool_] | None) -> float | None:

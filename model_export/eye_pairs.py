@@ -2,7 +2,9 @@
 
 The network of model_export.contract.eye_pair, trained by AdamW on the answers that a bundle gives to these wearers: to fittings
 as they are, placed by movement or by a rest (as the service meets them), every other crop changed as in training, some beyond
-reading.
+reading. A signal is read from its like alone: an EU from the same EU of both eyes, what goes across (yaw, eyeLookIn, eyeLookOut)
+from what goes across, up from up. As accurate on rendered faces as reading all from all, and nothing is made of what goes
+together in rendered faces only.
 
 Axes: N frame set, B eye, X input, S signal of an eye, A hidden unit, O head output.
 """
@@ -33,7 +35,8 @@ from model_export.data import Shard, data_digest, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.estimates import confidences, placed_head, region_outputs, rested_heads
 
-HIDDEN: Final = 32
+_UNITS: Final = 6
+"""Hidden units of each kind of signal."""
 EPOCHS: Final = 20
 _BATCH: Final = 512
 _LEARNING_RATE: Final = 3e-3
@@ -116,29 +119,68 @@ def _head(
     return rested_heads(bundle, {camera: shard.rests[camera][fitting : fitting + 1] for camera in _EYES})[0]
 
 
+def _kinds() -> NDArray[np.intp]:
+    """Which kind each of an eye's signals is, [14]: like is read from like."""
+    like = {"eyeLookIn": "across", "eyeLookOut": "across", "eyeLookUp": "up", "eyeLookDown": "up"}
+    names = [*(like.get(name, name) for name in EYE_MOVEMENTS), "across", "up"]
+    return np.array([names.index(name) for name in names])
+
+
+_KIND_S: Final = torch.from_numpy(_kinds())
+_KIND_A: Final = torch.from_numpy(np.repeat(np.unique(_kinds()), _UNITS))
+_BOTH: Final = -1
+"""Kind of the confidences, which every signal reads."""
+_KIND_X: Final = torch.cat([_KIND_S, _KIND_S, torch.tensor([_BOTH, _BOTH])])
+
+
+def _like(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """1 where an output of its kind reads an input of its kind, else 0."""
+    return ((inputs[:, None] == outputs) | (inputs[:, None] == _BOTH)).float()
+
+
 class _PairModule(nn.Module):
     """The pair in torch, on inputs of unit spread; `to_eye_pair` gives the same arithmetic on inputs as they are."""
 
     mean_S: Tensor
     spread_S: Tensor
+    like_XS: Tensor
+    like_XA: Tensor
+    like_AS: Tensor
 
     def __init__(self, mean_S: NDArray[np.float32], spread_S: NDArray[np.float32], generator: torch.Generator) -> None:
         super().__init__()
         self.register_buffer("mean_S", torch.from_numpy(mean_S))
         self.register_buffer("spread_S", torch.from_numpy(spread_S))
         self.moves_XS = nn.Parameter(torch.zeros(PAIR_INPUTS, EYE_SIGNALS))
-        self.down_XA = nn.Parameter(torch.randn(PAIR_INPUTS, HIDDEN, generator=generator) / PAIR_INPUTS**0.5)
-        self.down_bias_A = nn.Parameter(torch.zeros(HIDDEN))
-        self.up_AS = nn.Parameter(torch.zeros(HIDDEN, EYE_SIGNALS))
+        for name, inputs, outputs in (
+            ("like_XS", _KIND_X, _KIND_S),
+            ("like_XA", _KIND_X, _KIND_A),
+            ("like_AS", _KIND_A, _KIND_S),
+        ):
+            self.register_buffer(name, _like(inputs, outputs))
+        self.down_XA = nn.Parameter(
+            torch.randn(PAIR_INPUTS, len(_KIND_A), generator=generator) / self.like_XA.sum(0).sqrt()
+        )
+        self.down_bias_A = nn.Parameter(torch.zeros(len(_KIND_A)))
+        self.up_AS = nn.Parameter(torch.zeros(len(_KIND_A), EYE_SIGNALS))
         self.bias_S = nn.Parameter(torch.zeros(EYE_SIGNALS))
 
     def forward(self, own_BS: Tensor, other_BS: Tensor, own_B1: Tensor, other_B1: Tensor) -> Tensor:
         """An eye's signals [B, 14] after it read the other."""
         own, other = ((one_BS - self.mean_S) / self.spread_S for one_BS in (own_BS, other_BS))
         x_BX = torch.cat([own_B1 * own, other_B1 * other, 2 * own_B1 - 1, 2 * other_B1 - 1], 1)
-        hidden_BA = torch.relu(x_BX @ self.down_XA + self.down_bias_A)
-        read_BS = own_B1 * own + x_BX @ self.moves_XS + hidden_BA @ self.up_AS + self.bias_S
-        return self.mean_S + read_BS * self.spread_S
+        direct_XS, down_XA, up_AS = self._matrices()
+        hidden_BA = torch.relu(x_BX @ down_XA + self.down_bias_A)
+        return self.mean_S + (x_BX @ direct_XS + hidden_BA @ up_AS + self.bias_S) * self.spread_S
+
+    def _matrices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Direct, down and up, of like signals; an eye begins with what it says itself."""
+        own_XS = torch.eye(PAIR_INPUTS, EYE_SIGNALS)
+        return (
+            own_XS + self.moves_XS * self.like_XS,
+            self.down_XA * self.like_XA,
+            self.up_AS * self.like_AS,
+        )
 
     @torch.no_grad()
     def to_eye_pair(self, frame_sets: int) -> EyePair:
@@ -152,13 +194,13 @@ class _PairModule(nn.Module):
             into_XX[confidence, signals] = -mean_S / spread_S
             into_XX[confidence, confidence] = 2.0
             constant_X[confidence] = -1.0
-        direct_XS = (self.moves_XS.double() + torch.eye(PAIR_INPUTS, EYE_SIGNALS)) * spread_S
-        down_XA = self.down_XA.double()
+        direct_XS, down_XA, up_AS = (matrix.double() for matrix in self._matrices())
+        direct_XS *= spread_S
         return EyePair(
             direct_XS=_float32(into_XX @ direct_XS),
             down_XA=_float32(into_XX @ down_XA),
             down_bias_A=_float32(constant_X @ down_XA + self.down_bias_A),
-            up_AS=_float32(self.up_AS * self.spread_S),
+            up_AS=_float32(up_AS * spread_S),
             bias_S=_float32(constant_X @ direct_XS + self.bias_S * spread_S + mean_S),
             frame_sets=frame_sets,
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model_export.clips import MOVES_STD
-from model_export.evaluate import CAVEAT, MOVES_FROM
+from model_export.evaluate import CAVEAT, MOVES_FROM, UNEVEN_FROM
 
 _SUMMARY: Final = {
     "mean_r": "mean Pearson r over the EUs",
@@ -20,6 +20,8 @@ _SUMMARY: Final = {
     "gaze_median_deg": "gaze, median error, degrees (eyes less than half shut)",
     "gaze_90th_percentile_deg": "gaze, 90th percentile, degrees",
     "gaze_median_deg_of_mean_baseline": "gaze, median error of always looking in the mean direction, degrees",
+    "uneven_rmse": f"RMSE of lids and brows while their sides differ by more than {UNEVEN_FROM}",
+    "wink_rmse": "RMSE of blinks in winks (the same of eyeBlink)",
     "placed_mean_r": "mean r when the crops follow each fitting's face, found from how it moves",
     "placed_mean_rmse": "mean RMSE, crops following",
     "placed_face_at_rest_95th": "95th percentile of any EU while the whole face rests, crops following",

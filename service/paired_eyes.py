@@ -1,6 +1,7 @@
-"""The eye pair (model_export.contract.eye_pair) as the inference thread computes it: both eyes at once, in memory of its own.
+"""The eye pair (model_export.contract.eye_pair) as the inference thread computes it: both eyes in two products.
 
-Axes: 2 eye (left, right), X input, A hidden unit, S signal (of an eye, or all 60), Y hidden units and, beside them, signals.
+Axes: P signal of the two eyes, as they stand in front of the 60 (service.signals); X input, that is P and the two confidences;
+B hidden units of both eyes; Y these and, beside them, P; A and S of one eye, as in the contract.
 """
 
 from typing import Final
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from model_export.contract.expression_units import EYE_MOVEMENTS
 from model_export.contract.eye_pair import EYE_SIGNALS, PAIR_INPUTS, EyePair
-from model_export.contract.frames import Camera
-from service.signals import HIGHEST_S, LOWEST_S, REGION_SIGNALS
+from service.signals import HIGHEST_S, LOWEST_S
 
-_LEFT, _RIGHT = REGION_SIGNALS[Camera.LEFT_EYE], REGION_SIGNALS[Camera.RIGHT_EYE]
-_YAW: Final = len(EYE_MOVEMENTS)
-"""Signal of an eye: towards the wearer's left as served, towards the temple as the pair reads it."""
+_BOTH: Final = 2 * EYE_SIGNALS
+_RIGHT_YAW: Final = EYE_SIGNALS + len(EYE_MOVEMENTS)
+"""Served towards the wearer's left, read by the pair towards the temple; the sign is folded into the matrices."""
+_OTHER_WAY: Final = np.concatenate([np.arange(EYE_SIGNALS, _BOTH), np.arange(EYE_SIGNALS), [_BOTH + 1, _BOTH]])
+"""A right eye's inputs in the order of the left eye's: own, other, own confidence, other's."""
 
 
 class PairedEyes:
@@ -23,30 +25,34 @@ class PairedEyes:
 
     def __init__(self, pair: EyePair) -> None:
         hidden = pair.down_bias_A.size
-        self._first_XY = np.concatenate([pair.down_XA, pair.direct_XS], axis=1)
-        self._bias_Y = np.concatenate([pair.down_bias_A, pair.bias_S])
-        self._up_AS = pair.up_AS
-        self._x_2X = np.zeros((2, PAIR_INPUTS), np.float32)
-        self._first_2Y = np.zeros((2, hidden + EYE_SIGNALS), np.float32)
-        self._hidden_2A, self._direct_2S = self._first_2Y[:, :hidden], self._first_2Y[:, hidden:]
-        self._more_2S, self._eyes_2S = np.zeros((2, 2, EYE_SIGNALS), np.float32)
-        self._lowest_S, self._highest_S = LOWEST_S[_LEFT], HIGHEST_S[_LEFT]
+        into_X = np.ones((PAIR_INPUTS, 1), np.float32)
+        into_X[_RIGHT_YAW] = -1
+        out_P = np.ones(_BOTH, np.float32)
+        out_P[_RIGHT_YAW] = -1
+        down_XB = np.concatenate([pair.down_XA, pair.down_XA[_OTHER_WAY]], axis=1)
+        direct_XP = np.concatenate([pair.direct_XS, pair.direct_XS[_OTHER_WAY]], axis=1) * out_P
+        self._first_XY = np.ascontiguousarray(np.concatenate([down_XB, direct_XP], axis=1) * into_X)
+        self._bias_Y = np.concatenate([np.tile(pair.down_bias_A, 2), np.tile(pair.bias_S, 2) * out_P])
+        self._up_BP = np.zeros((2 * hidden, _BOTH), np.float32)
+        self._up_BP[:hidden, :EYE_SIGNALS] = self._up_BP[hidden:, EYE_SIGNALS:] = pair.up_AS
+        self._up_BP *= out_P
+        self._x_X = np.zeros(PAIR_INPUTS, np.float32)
+        self._sure_P = np.zeros(_BOTH, np.float32)
+        self._first_Y = np.zeros(2 * hidden + _BOTH, np.float32)
+        self._hidden_B, self._eyes_P = self._first_Y[: 2 * hidden], self._first_Y[2 * hidden :]
+        self._more_P = np.zeros(_BOTH, np.float32)
+        self._lowest_P, self._highest_P = LOWEST_S[:_BOTH], HIGHEST_S[:_BOTH]
 
     def apply(self, signals_S: NDArray[np.float32], left: float, right: float) -> None:
-        """In place, of all 60 signals; `left` and `right` are the eyes' confidences. Some 20 us."""
-        eyes_2S, x_2X = self._eyes_2S, self._x_2X
-        eyes_2S[0], eyes_2S[1] = signals_S[_LEFT], signals_S[_RIGHT]
-        eyes_2S[1, _YAW] *= -1
-        for own, (confidence, other) in enumerate(((left, right), (right, left))):
-            np.multiply(eyes_2S[own], confidence, out=x_2X[own, :EYE_SIGNALS])
-            x_2X[1 - own, EYE_SIGNALS:-2] = x_2X[own, :EYE_SIGNALS]
-            x_2X[own, -2:] = confidence, other
-        np.matmul(x_2X, self._first_XY, out=self._first_2Y)
-        np.add(self._first_2Y, self._bias_Y, out=self._first_2Y)
-        np.maximum(self._hidden_2A, 0.0, out=self._hidden_2A)
-        np.matmul(self._hidden_2A, self._up_AS, out=self._more_2S)
-        np.add(self._direct_2S, self._more_2S, out=eyes_2S)
-        np.minimum(eyes_2S, self._highest_S, out=eyes_2S)
-        np.maximum(eyes_2S, self._lowest_S, out=eyes_2S)
-        eyes_2S[1, _YAW] *= -1
-        signals_S[_LEFT], signals_S[_RIGHT] = eyes_2S
+        """In place, of all 60 signals; `left` and `right` are the eyes' confidences."""
+        x_X, eyes_P = self._x_X, signals_S[:_BOTH]
+        self._sure_P[:EYE_SIGNALS], self._sure_P[EYE_SIGNALS:] = left, right
+        np.multiply(eyes_P, self._sure_P, out=x_X[:_BOTH])
+        x_X[_BOTH], x_X[_BOTH + 1] = left, right
+        np.dot(x_X, self._first_XY, self._first_Y)
+        np.add(self._first_Y, self._bias_Y, out=self._first_Y)
+        np.maximum(self._hidden_B, 0.0, out=self._hidden_B)
+        np.dot(self._hidden_B, self._up_BP, self._more_P)
+        np.add(self._eyes_P, self._more_P, out=self._more_P)
+        np.minimum(self._more_P, self._highest_P, out=self._more_P)
+        np.maximum(self._more_P, self._lowest_P, out=eyes_P)

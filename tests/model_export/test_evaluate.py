@@ -21,7 +21,7 @@ from model_export.evaluate import CAVEAT, evaluate_wearers, gaze_error_deg, merg
 from model_export.placing import seen_through
 from model_export.report import markdown
 from model_export.resting import slip_ridge, slipped_maps
-from tests.bundles import make_bundle, make_crops, make_resting
+from tests.bundles import make_bundle, make_crops, make_eye_pair, make_resting
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,18 @@ def test_crops_follow_a_face_by_how_it_moves(tmp_path: Path) -> None:
     assert placed_head(plain, upright) is plain.head
 
 
+def test_faces_whose_sides_differ_have_a_figure_of_their_own(bundle: Bundle, disc_data: Path) -> None:
+    """The discs blink with each eye on its own; a pair that makes both eyes say the same is caught by it, not by the mean."""
+    alone = evaluate_wearers([bundle], disc_data, 64)["summary"]
+    assert alone["wink_rmse"] < 0.2
+    assert alone["uneven_rmse"] == alone["wink_rmse"], "no other lid or brow of theirs moves"
+    mean_XS = 0.5 * (np.eye(30, 14, dtype=np.float32) + np.eye(30, 14, -14, dtype=np.float32))
+    nothing = make_eye_pair(hidden=0)
+    evening = replace(nothing, direct_XS=mean_XS, bias_S=np.zeros_like(nothing.bias_S))
+    even = evaluate_wearers([replace(bundle, eye_pair=evening)], disc_data, 64)["summary"]
+    assert even["wink_rmse"] > 0.25
+
+
 def test_several_bundles_give_mean_and_deviation() -> None:
     assert merged([{"r": 0.5}, {"r": 0.7}]) == {"r": {"mean": 0.6, "std": 0.1414}}
     assert merged([{"r": 0.5}]) == {"r": 0.5}
@@ -216,7 +228,7 @@ def test_the_command_writes_report_and_plots(disc_bundle: Path, disc_data: Path,
     written = {file.name for file in (tmp_path / "report").iterdir()}
     assert written == {"evaluation.json", "evaluation.md", "wearers.png", "clips.png", "reliability.png"}
     stored = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert (stored["format"], stored["version"]) == ("mien-evaluation", 4)
+    assert (stored["format"], stored["version"]) == ("mien-evaluation", 5)
 
 
 def test_the_command_without_anything_to_judge_is_a_usage_error() -> None:

@@ -76,6 +76,27 @@ def test_equal_material_gives_equal_pairs_and_another_seed_another() -> None:
     assert one.frame_sets == 600
 
 
+@pytest.mark.parametrize(
+    ("changed", "moved"),
+    [
+        ("browDown", {"browDown"}),
+        ("eyeLookUp", {"eyeLookUp", "eyeLookDown", "pitch"}),
+        ("yaw", {"eyeLookIn", "eyeLookOut", "yaw"}),
+    ],
+)
+def test_a_signal_is_read_from_its_like_alone(changed: str, moved: set[str]) -> None:
+    names = [*EYE_MOVEMENTS, "yaw", "pitch"]
+    material = eyes(2000, 1)
+    pair = fit_eye_pair(material, epochs=2)
+    left_NS, right_NS, sure_N2 = material.signals_N2S[:, 0], material.signals_N2S[:, 1], material.confidence_N2
+    other_NS = right_NS.copy()
+    other_NS[:, names.index(changed)] = np.linspace(0, 1, len(right_NS))
+    before, after = (pair.both(left_NS, one_NS, sure_N2)[0] for one_NS in (right_NS, other_NS))
+    found = {name for name, moves in zip(names, np.abs(after - before).max(axis=0) > 0, strict=True) if moves}
+    assert found <= moved
+    assert changed in found or changed == "browDown"  # which never moved in what it was learnt from
+
+
 def test_material_needs_both_eyes() -> None:
     material = eyes(10, 1)
     with pytest.raises(DataError, match="both eyes"):
