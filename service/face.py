@@ -1,6 +1,6 @@
 """What the service knows of one headset's face between frame sets: signals, filter, confidence, capture times.
 
-Axes: S signal, E expression unit.
+Axes: S signal, P signal of the two eyes, E expression unit.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from model_export.runtime import Runtime
 from service.errors import ErrorCode, WireError
 from service.filters import FilterConfig, OneEuro
 from service.heads import FoldedHead
-from service.paired_eyes import PairedEyes
+from service.paired_eyes import BOTH_EYES, PairedEyes
 from service.placer import Placer
 from service.regions import LIVE, RegionClock, Seen
 from service.rig import Rig
@@ -25,6 +25,8 @@ from service.signals import EUS_S, GAZE_S, REGION_SIGNALS, SIGNAL_COUNT
 from service.slip_watch import SlipWatch
 from service.wire_messages import EncodedFrame, FrameMessage
 
+TOGETHER_NS: Final = 25_000_000
+"""Two eyes seen within this read each other: a pair of 40 Hz cameras that come apart; a saccade takes 30 ms and more."""
 _NONE: Final = (0.0, 0.0, 0.0)
 
 
@@ -44,6 +46,8 @@ class Face:
         self.slip_watch = SlipWatch(resting)
         self.placer = Placer(resting if places else None)
         self._paired_eyes = paired_eyes
+        self._own_P: NDArray[np.float32] = np.zeros(BOTH_EYES, np.float32)
+        self._eye_t_ns: list[int | None] = [None, None]
         self._config = config
         self._reset_gap_ns = round(config.reset_gap_s * 1e9)
         self._raw_S: NDArray[np.float32] = np.zeros(SIGNAL_COUNT, np.float32)
@@ -56,8 +60,7 @@ class Face:
         return [frame for frame in frames if not self._clocks[frame.camera].is_late(frame.t_ns)]
 
     def apply(self, head: FoldedHead, frames: Iterable[EncodedFrame], runtime: Runtime) -> None:
-        """Turns the features of these frames' cameras into raw signals and confidences; two eyes read each other."""
-        eyes = 0
+        """Turns the features of these frames' cameras into raw signals and confidences."""
         for frame in frames:
             camera = frame.camera
             features_BF = runtime.mouth_features_BF if camera is Camera.MOUTH else runtime.eye_features_BF
@@ -65,12 +68,25 @@ class Face:
             self._confidences[camera] = confidence = head.apply(camera, features_F, self._raw_S)
             self.placer.look(camera, frame.t_ns, head.head, features_F, confidence)
             self.slip_watch.look(camera, frame.t_ns, head.head, features_F, self._raw_S)
-            eyes += camera is not Camera.MOUTH
-        if eyes == 2 and self._paired_eyes is not None:
-            self._paired_eyes.apply(self._raw_S, *self._confidences[:2])
+        if self._paired_eyes is not None:
+            self._read_both([frame for frame in frames if frame.camera is not Camera.MOUTH], self._paired_eyes)
         if not isfinite(float(np.dot(self._raw_S, self._raw_S))):
             self._raw_S[:] = self._filter.value_S  # a NaN must not stay in the filter for ever
             raise WireError(ErrorCode.INTERNAL, "The head should give finite numbers.", "others", "Fit the head again.")
+
+    def _read_both(self, eyes: list[EncodedFrame], paired_eyes: PairedEyes) -> None:
+        """The raw signals of these eyes' frames, read from both where both are known of about the same time."""
+        for frame in eyes:
+            signals = REGION_SIGNALS[frame.camera]
+            self._own_P[signals] = self._raw_S[signals]
+            self._eye_t_ns[frame.camera] = frame.t_ns
+        left_ns, right_ns = self._eye_t_ns
+        if not eyes or left_ns is None or right_ns is None or abs(left_ns - right_ns) > TOGETHER_NS:
+            return
+        both_P = paired_eyes.read(self._own_P, *self._confidences[:2])
+        for frame in eyes:
+            signals = REGION_SIGNALS[frame.camera]
+            self._raw_S[signals] = both_P[signals]
 
     def smooth(self, frames: Iterable[EncodedFrame]) -> None:
         """Moves the filter on to these frames, each camera by its own capture times."""

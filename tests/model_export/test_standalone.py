@@ -60,7 +60,7 @@ def served(bundle: Bundle, head: Head, crops: _Crops) -> dict[str, NDArray[np.fl
             folded.apply(camera, features_F, signals_S) for camera, features_F in zip(Camera, features, strict=True)
         ]
         if bundle.eye_pair is not None:
-            PairedEyes(bundle.eye_pair).apply(signals_S, *found["confidence"][n][:2].tolist())
+            signals_S[:28] = PairedEyes(bundle.eye_pair).read(signals_S[:28], *found["confidence"][n][:2].tolist())
         found["values"][n], found["gaze"][n] = signals_S[EUS_S], signals_S[GAZE_S]
     return found
 
