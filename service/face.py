@@ -72,6 +72,7 @@ class Face:
             self._read_both([frame for frame in frames if frame.camera is not Camera.MOUTH], self._paired_eyes)
         if not isfinite(float(np.dot(self._raw_S, self._raw_S))):
             self._raw_S[:] = self._filter.value_S  # a NaN must not stay in the filter for ever
+            self._eye_t_ns = [None, None]  # nor be what the other eye reads
             raise WireError(ErrorCode.INTERNAL, "The head should give finite numbers.", "others", "Fit the head again.")
 
     def _read_both(self, eyes: list[EncodedFrame], paired_eyes: PairedEyes) -> None:

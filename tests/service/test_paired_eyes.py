@@ -17,7 +17,9 @@ from model_export.estimates import Estimates, estimate
 from model_export.runtime import Runtime
 from service.engine import Engine
 from service.errors import WireError
-from service.heads import Heads
+from service.face import Face
+from service.filters import FilterConfig
+from service.heads import FoldedHead, Heads
 from service.paired_eyes import PairedEyes
 from service.signals import HIGHEST_S, LOWEST_S
 from service.wire import encode_frames_json
@@ -103,6 +105,19 @@ def test_an_eye_whose_other_is_not_seen_answers_for_itself(bundle: Bundle, sets:
     alone = estimate(bundle, *(crop_HW[None] for crop_HW in crops_CHW))
     reply = answered(paired, sets, crops_CHW)
     np.testing.assert_allclose(reply.values.values_E[12:24], of_region(alone, RIGHT), atol=1e-3)
+
+
+def test_what_is_no_number_is_not_read_by_the_other_eye(bundle: Bundle) -> None:
+    runtime, head = Runtime(bundle, "cpu", 1), FoldedHead(bundle.head)
+    face = Face(FilterConfig(), "ada", None, PairedEyes(make_eye_pair(1)))
+    left, right = (EncodedFrame(camera, Encoding.GRAY8, 1, 1, 5, b"0") for camera in (LEFT, RIGHT))
+    runtime.eye_features_BF[:] = 1
+    face.apply(head, [left, right], runtime)
+    face.smooth([left, right])
+    runtime.eye_features_BF[0] = np.nan
+    with pytest.raises(WireError, match="finite numbers"):
+        face.apply(head, [left], runtime)
+    face.apply(head, [right], runtime)
 
 
 def test_a_running_service_reads_both_eyes(start_service: StartService, bundle: Bundle, tmp_path: Path) -> None:
