@@ -31,7 +31,8 @@ MOVES_FROM: Final = 0.02
 """An EU whose true value is below this is taken to be not moving."""
 UNEVEN_FROM: Final = 0.3
 """The sides of a face differ on an EU when its values differ by more."""
-_SIDED: Final = tuple(name for name in EYE_MOVEMENTS if not name.startswith(("eyeLook", "pupil")))
+SIDED: Final = tuple(name for name in EYE_MOVEMENTS if not name.startswith(("eyeLook", "pupil")))
+"""Lids and brows, which the sides of a face can move apart."""
 _GAZE_EUS: Final = tuple(index for name, index in EU_INDEX.items() if "eyeLook" in name or "pupil" in name)
 
 
@@ -128,7 +129,7 @@ def _figures(bundle: Bundle, judged: _Judged) -> dict[str, Any]:
             "not_moving_95th_percentile": _rest95(values_TE, truth_TE < MOVES_FROM),
             "face_at_rest_95th_percentile": _rest95(np.delete(values_TE[at_rest_T], _GAZE_EUS, axis=1), None),
             **_gaze_figures(answer_T4, gaze_T4, truth_TE),
-            "uneven_rmse": _uneven_rmse(values_TE, truth_TE, _SIDED),
+            "uneven_rmse": _uneven_rmse(values_TE, truth_TE, SIDED),
             "wink_rmse": _uneven_rmse(values_TE, truth_TE, ("eyeBlink",)),
             **_figures_with("placed", _placed_heads, bundle, judged),
             **_figures_with("rested", _rested_heads, bundle, judged),

@@ -3,8 +3,8 @@
 The network of model_export.contract.eye_pair, trained by AdamW on the answers that a bundle gives to these wearers: to fittings
 as they are, placed by movement or by a rest (as the service meets them), every other crop changed as in training, some beyond
 reading. A signal is read from its like alone: an EU from the same EU of both eyes, what goes across (yaw, eyeLookIn, eyeLookOut)
-from what goes across, up from up. As accurate on rendered faces as reading all from all, and nothing is made of what goes
-together in rendered faces only.
+from what goes across, up from up. That costs up to .002 of r on rendered faces against reading all from all, and makes nothing
+of what goes together in rendered faces only.
 
 Axes: N frame set, B eye, X input, S signal of an eye, A hidden unit, O head output.
 """
@@ -34,6 +34,7 @@ from model_export.contract.eye_pair import PAIR_INPUTS, in_range
 from model_export.data import Shard, data_digest, list_shards, open_shard
 from model_export.errors import DataError
 from model_export.estimates import confidences, placed_head, region_outputs, rested_heads
+from model_export.evaluate import SIDED, UNEVEN_FROM
 
 _UNITS: Final = 6
 """Hidden units of each kind of signal."""
@@ -45,9 +46,6 @@ _WARM_UP: Final = 0.05
 """Share of the steps in which the learning rate rises; half a cosine follows."""
 _EYES: Final = (Camera.LEFT_EYE, Camera.RIGHT_EYE)
 _EUS: Final = len(EYE_MOVEMENTS)
-_LIDS_AND_BROWS: Final = np.array([not name.startswith(("eyeLook", "pupil")) for name in EYE_MOVEMENTS])
-_UNEVEN: Final = 0.3
-"""From this difference between the sides of a face on its EU is uneven."""
 _UNEVEN_WEIGHT: Final = 3.0
 """Uneven frames are rare, and the wearer means them: they come out as well as without a pair with 3, 3 % worse with 2."""
 _WINK_WEIGHT: Final = 5.0
@@ -247,9 +245,9 @@ def _either_way(of_eyes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDAr
 
 def _weights(truth_BS: NDArray[np.float32], other_BS: NDArray[np.float32]) -> NDArray[np.float32]:
     extra_S = np.zeros(EYE_SIGNALS, np.float32)
-    extra_S[:_EUS] = np.where(_LIDS_AND_BROWS, _UNEVEN_WEIGHT - 1, 0.0)
+    extra_S[:_EUS] = np.where(np.isin(EYE_MOVEMENTS, SIDED), _UNEVEN_WEIGHT - 1, 0.0)
     extra_S[EYE_MOVEMENTS.index("eyeBlink")] = _WINK_WEIGHT - 1
-    uneven_BS = np.abs(truth_BS - other_BS) > _UNEVEN
+    uneven_BS = np.abs(truth_BS - other_BS) > UNEVEN_FROM
     return np.asarray((1 + extra_S * uneven_BS) / (truth_BS.var(axis=0) + 1e-6), np.float32)
 
 

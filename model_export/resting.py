@@ -277,4 +277,5 @@ def add_resting(folder: Path, data: Path) -> Bundle:
         "wearers": len({entry.wearer for entry in entries}),
         "rest_fittings": resting.fittings,
     }
-    return write_bundle(folder, replace(bundle, training={**bundle.training, "others": others}, resting=resting))
+    training = {name: value for name, value in bundle.training.items() if name != "eye_pair"}
+    return write_bundle(folder, replace(bundle, training={**training, "others": others}, resting=resting))

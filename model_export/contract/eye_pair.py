@@ -36,12 +36,12 @@ EYE_PAIR_FILE: Final = "eye_pair.safetensors"
 EYE_SIGNALS: Final = len(EYE_MOVEMENTS) + 2
 """Signals of one eye: its EUs, gaze yaw, gaze pitch."""
 PAIR_INPUTS: Final = 2 * EYE_SIGNALS + 2
-FARTHEST_DEG: Final = 90.0
+_FARTHEST_DEG: Final = 90.0
 """Gaze is read and served within this."""
 _FORMAT: Final = "mien-eye-pair"
 _VERSION: Final = 1
 SIGNAL_RANGE_2S: Final[NDArray[np.float32]] = np.array(
-    [[0.0] * len(EYE_MOVEMENTS) + [-FARTHEST_DEG] * 2, [1.0] * len(EYE_MOVEMENTS) + [FARTHEST_DEG] * 2], np.float32
+    [[0.0] * len(EYE_MOVEMENTS) + [-_FARTHEST_DEG] * 2, [1.0] * len(EYE_MOVEMENTS) + [_FARTHEST_DEG] * 2], np.float32
 )
 """The least and the most that an eye's signals can be."""
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from model_export.commands import resting as command
 from model_export.contract import LAST_COUNT, read_bundle, write_bundle
 from model_export.resting import Fittings, resting_of, solve
-from tests.bundles import make_resting
+from tests.bundles import make_eye_pair, make_resting
 
 
 def test_what_rest_tells_is_of_every_fitting(disc_bundle: Path, disc_data: Path) -> None:
@@ -39,11 +39,14 @@ def test_the_command_adds_it_and_changes_nothing_else(disc_bundle: Path, disc_da
     folder = tmp_path / "bundle"
     shutil.copytree(disc_bundle, folder)
     before = read_bundle(folder)
-    write_bundle(folder, replace(before, resting=make_resting(fittings=1)))  # made anew, whatever there was
+    pair = make_eye_pair()
+    old = replace(before, resting=make_resting(fittings=1), eye_pair=pair, training={**before.training, "eye_pair": {}})
+    write_bundle(folder, old)  # made anew, whatever there was
     result = CliRunner().invoke(command, ["--bundle", str(folder), "--data", str(disc_data)])
     assert result.exit_code == 0, result.output
     after = read_bundle(folder)
     assert after.resting is not None
+    assert after.eye_pair is None, "it was learnt from answers that the old rests had moved"
     others = dict(after.training).pop("others")
     assert (others["wearers"], others["rest_fittings"]) == (5, 5)
     assert {**before.training, "others": others} == after.training
