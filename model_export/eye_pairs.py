@@ -209,7 +209,7 @@ def _float32(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def fit_eye_pair(material: PairMaterial, epochs: int = EPOCHS, seed: int = 0) -> EyePair:
-    """Trains the pair on material: ten seconds of one core for 50,000 frame sets; equal material and seed give equal pairs.
+    """Trains the pair on material: ten seconds of one core for 25,000 frame sets; equal material and seed give equal pairs.
 
     Squared error of each signal over its variance, on uneven faces counted `_UNEVEN_WEIGHT` times.
     """

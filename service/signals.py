@@ -9,11 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.contract.expression_units import EYE_MOVEMENTS, LEFT_EYE_EUS, MOUTH_EUS, RIGHT_EYE_EUS
+from model_export.contract.expression_units import LEFT_EYE_EUS, MOUTH_EUS, RIGHT_EYE_EUS
+from model_export.contract.eye_pair import EYE_SIGNALS, FARTHEST_DEG
 from model_export.contract.frames import Camera
-
-_EYE_EUS: Final = len(EYE_MOVEMENTS)
-_EYE: Final = _EYE_EUS + 2
 
 SIGNALS: Final = (
     *LEFT_EYE_EUS,
@@ -26,19 +24,19 @@ SIGNALS: Final = (
 )
 SIGNAL_COUNT: Final = len(SIGNALS)
 REGION_SIGNALS: Final = {
-    Camera.LEFT_EYE: slice(0, _EYE),
-    Camera.RIGHT_EYE: slice(_EYE, 2 * _EYE),
-    Camera.MOUTH: slice(2 * _EYE, SIGNAL_COUNT),
+    Camera.LEFT_EYE: slice(0, EYE_SIGNALS),
+    Camera.RIGHT_EYE: slice(EYE_SIGNALS, 2 * EYE_SIGNALS),
+    Camera.MOUTH: slice(2 * EYE_SIGNALS, SIGNAL_COUNT),
 }
-GAZE_S: Final[NDArray[np.intp]] = np.array([_EYE_EUS, _EYE_EUS + 1, _EYE + _EYE_EUS, _EYE + _EYE_EUS + 1])
+GAZE_S: Final[NDArray[np.intp]] = np.flatnonzero([name.startswith("gaze") for name in SIGNALS])
 """Where the gaze stands: left yaw, left pitch, right yaw, right pitch."""
 EUS_S: Final[NDArray[np.intp]] = np.setdiff1d(np.arange(SIGNAL_COUNT), GAZE_S)
 """Where the 56 EUs stand, in the order of EU_NAMES."""
 
 LOWEST_S: Final[NDArray[np.float32]] = np.zeros(SIGNAL_COUNT, np.float32)
 HIGHEST_S: Final[NDArray[np.float32]] = np.ones(SIGNAL_COUNT, np.float32)
-LOWEST_S[GAZE_S] = -90.0
-HIGHEST_S[GAZE_S] = 90.0
+LOWEST_S[GAZE_S] = -FARTHEST_DEG
+HIGHEST_S[GAZE_S] = FARTHEST_DEG
 for _array in (LOWEST_S, HIGHEST_S, GAZE_S, EUS_S):
     _array.flags.writeable = False
 

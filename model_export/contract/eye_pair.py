@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from model_export.contract.arrays import require_float32
 from model_export.contract.errors import ContractError
 from model_export.contract.expression_units import EYE_MOVEMENTS
 from model_export.contract.safetensors_header import pack_metadata, read_metadata
@@ -36,12 +37,12 @@ EYE_PAIR_FILE: Final = "eye_pair.safetensors"
 EYE_SIGNALS: Final = len(EYE_MOVEMENTS) + 2
 """Signals of one eye: its EUs, gaze yaw, gaze pitch."""
 PAIR_INPUTS: Final = 2 * EYE_SIGNALS + 2
-_FARTHEST_DEG: Final = 90.0
+FARTHEST_DEG: Final = 90.0
 """Gaze is read and served within this."""
 _FORMAT: Final = "mien-eye-pair"
 _VERSION: Final = 1
 SIGNAL_RANGE_2S: Final[NDArray[np.float32]] = np.array(
-    [[0.0] * len(EYE_MOVEMENTS) + [-_FARTHEST_DEG] * 2, [1.0] * len(EYE_MOVEMENTS) + [_FARTHEST_DEG] * 2], np.float32
+    [[0.0] * len(EYE_MOVEMENTS) + [-FARTHEST_DEG] * 2, [1.0] * len(EYE_MOVEMENTS) + [FARTHEST_DEG] * 2], np.float32
 )
 """The least and the most that an eye's signals can be."""
 
@@ -60,20 +61,14 @@ class EyePair:
 
     def __post_init__(self) -> None:
         hidden = self.down_bias_A.size
-        for name, shape in (
-            ("direct_XS", (PAIR_INPUTS, EYE_SIGNALS)),
-            ("down_XA", (PAIR_INPUTS, hidden)),
-            ("down_bias_A", (hidden,)),
-            ("up_AS", (hidden, EYE_SIGNALS)),
-            ("bias_S", (EYE_SIGNALS,)),
-        ):
-            array: NDArray[np.float32] = getattr(self, name)
-            if array.shape != shape or array.dtype != np.float32:
-                raise ContractError(
-                    f"`{name}` should be float32 {list(shape)}. Found {array.dtype} {list(array.shape)}."
-                )
-            if not np.isfinite(array).all():
-                raise ContractError(f"`{name}` should hold finite numbers. Found NaN or infinity.")
+        shapes = {
+            "direct_XS": (PAIR_INPUTS, EYE_SIGNALS),
+            "down_XA": (PAIR_INPUTS, hidden),
+            "down_bias_A": (hidden,),
+            "up_AS": (hidden, EYE_SIGNALS),
+            "bias_S": (EYE_SIGNALS,),
+        }
+        require_float32(self, shapes, ContractError, "run mien eye-pair again")
 
     def both(
         self,

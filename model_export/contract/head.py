@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from model_export.contract.arrays import require_float32
 from model_export.contract.errors import HeadError
 from model_export.contract.expression_units import EU_SET_VERSION, EYE_MOVEMENTS, MOUTH_EUS
 from model_export.contract.frames import CROP_SIZE_PX, Camera
@@ -66,7 +67,7 @@ class RegionHead:
 
     def __post_init__(self) -> None:
         adapter, output = self.down_bias_A.size, self.bias_O.size
-        expected = {
+        expected: dict[str, tuple[int, ...]] = {
             "down_FA": (LAST_COUNT, adapter),
             "down_bias_A": (adapter,),
             "up_AF": (adapter, LAST_COUNT),
@@ -75,12 +76,7 @@ class RegionHead:
         }
         if self.map_MO is not None:
             expected["map_MO"] = (MAP_COUNT, output)
-        for name, shape in expected.items():
-            array: NDArray[np.float32] = getattr(self, name)
-            if array.shape != shape or array.dtype != np.float32:
-                raise HeadError(f"`{name}` should be float32 {list(shape)}. Found {array.dtype} {list(array.shape)}.")
-            if not np.isfinite(array).all():
-                raise HeadError(f"`{name}` should hold finite numbers. Found NaN or infinity; fit the head again.")
+        require_float32(self, expected, HeadError, "fit the head again")
 
     def apply(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw outputs float32 [B, O], neither clipped nor squashed, of float32 [B, 1280]; 256 do where the map is not read."""

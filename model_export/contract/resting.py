@@ -37,6 +37,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from model_export.contract.arrays import require_float32
 from model_export.contract.errors import ContractError
 from model_export.contract.frames import Camera
 from model_export.contract.head import LAST_COUNT, MAP_COUNT, OUTPUT_COUNT, Head
@@ -73,21 +74,16 @@ class Resting:
     """Fittings that it was learnt from."""
 
     def __post_init__(self) -> None:
+        shapes: dict[str, tuple[int, ...]] = {}
         for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
-            for name, shape in (
-                (f"{part}_mean_F", (LAST_COUNT,)),
-                (f"{part}_shift_FO", (LAST_COUNT, OUTPUT_COUNT[camera])),
-                (f"{part}_slip_M4", (MAP_COUNT, 4)),
-                (f"{part}_place_M", (MAP_COUNT,)),
-                (f"{part}_moving_M", (MAP_COUNT,)),
-            ):
-                array: NDArray[np.float32] = getattr(self, name)
-                if array.shape != shape or array.dtype != np.float32:
-                    raise ContractError(
-                        f"`{name}` should be float32 {list(shape)}. Found {array.dtype} {list(array.shape)}."
-                    )
-                if not np.isfinite(array).all():
-                    raise ContractError(f"`{name}` should hold finite numbers. Found NaN or infinity.")
+            shapes |= {
+                f"{part}_mean_F": (LAST_COUNT,),
+                f"{part}_shift_FO": (LAST_COUNT, OUTPUT_COUNT[camera]),
+                f"{part}_slip_M4": (MAP_COUNT, 4),
+                f"{part}_place_M": (MAP_COUNT,),
+                f"{part}_moving_M": (MAP_COUNT,),
+            }
+        require_float32(self, shapes, ContractError, "run mien resting again")
 
     def shift(
         self, camera: Camera, rest_F: NDArray[np.float32], before_F: NDArray[np.float32] | None = None
