@@ -21,13 +21,18 @@ def _say(result: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--data", type=_FOLDER, required=True, help="Folder of rendered wearers, with dataset.json.")
+@click.option(
+    "--data", type=_FOLDER, required=True, multiple=True, help="Folder of rendered wearers; several times: of all."
+)
 @click.option("--out", type=_NEW, required=True, help="Run folder: checkpoint, log, weights, record.")
 @click.option("--epochs", type=float, help="Passes over the data.  [default: 20]")
 @click.option("--minutes", type=float, help="Instead: minutes of wall clock; the schedule is fitted to them.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Frame sets a step and process.")
 @click.option("--balancer", type=click.Choice(BALANCER_NAMES), default="equal", show_default=True, help="Of losses.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
+@click.option(
+    "--held-out", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share of wearers to judge on."
+)
 @click.option("--start-from", type=_FOLDER, help="Finished run, or bundle, whose weights this one begins with.")
 @click.option("--placed-by", type=_FOLDER, help="Bundle that says where each face is; crops are then cut there.")
 @click.option(

@@ -77,8 +77,8 @@ _LAST_RATE: Final = 0.005
 class TrainConfig:
     """What a run is; two runs with equal configuration and data give the same weights on one machine."""
 
-    data: Path
-    """Folder with dataset.json and the shards."""
+    data: tuple[Path, ...]
+    """Folders with dataset.json and its shards; a wearer is held out of all of them or of none."""
     out: Path
     """Run folder: checkpoint, log, weights, record."""
     epochs: float | None = 20.0
@@ -133,6 +133,8 @@ class TrainConfig:
     """How many times a run is judged on unseen wearers on the way."""
 
     def __post_init__(self) -> None:
+        if not self.data:
+            raise TrainingError("`data` should name one folder of rendered wearers or more. Found none.")
         if (self.epochs is None) == (self.minutes is None):
             raise TrainingError(f"Give either epochs or minutes. Found {self.epochs} and {self.minutes}.")
         for name in ("batch", "threads", "checkpoint_steps"):
@@ -207,7 +209,9 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
     None in the processes of a run whose rank is not 0. A finished run that is resumed only says its result again.
     """
     with this_place(config.device, config.threads) as place:
-        entries, unseen = split_wearers(list_shards(config.data), config.held_out)
+        entries, unseen = split_wearers(
+            [entry for folder in config.data for entry in list_shards(folder)], config.held_out
+        )
         if place.rank == 0:
             config.out.mkdir(parents=True, exist_ok=True)
             for entry in (*entries, *unseen):
@@ -320,7 +324,7 @@ def _record(
             "held_out_wearers": sorted({entry.wearer for entry in unseen}),
             "held_out_sha256": data_digest(unseen),
             "values_mean_E": [round(float(value), 5) for value in values_mean(entries)],
-            "render_config": dataset_config(config.data),
+            "render_configs": [dataset_config(folder) for folder in config.data],
         },
         "result": asdict(result),
         "parent": parent,

@@ -20,6 +20,7 @@ from model_export.errors import CheckpointError, TrainingError
 from model_export.network import BackboneConfig
 from model_export.train import TrainConfig, learning_rate, train
 from tests.bundles import make_bundle, make_resting
+from tests.model_export.shards import write_dataset
 from tests.model_export.train_tiny import tiny_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def test_two_processes_train_one_network(disc_data: Path, tmp_path: Path) -> Non
 def test_a_run_with_a_clock_ends_when_its_minutes_are_over(disc_data: Path, tmp_path: Path) -> None:
     config = tiny_config(disc_data, tmp_path)
     timed = TrainConfig(
-        data=disc_data,
+        data=(disc_data,),
         out=tmp_path,
         epochs=None,
         minutes=0.03,
@@ -113,6 +114,18 @@ def test_a_run_with_a_clock_ends_when_its_minutes_are_over(disc_data: Path, tmp_
     assert result is not None
     assert 1.8 <= result.elapsed_s < 10
     assert result.steps > 2
+
+
+def test_a_wearer_of_several_folders_is_held_out_of_all_of_them(disc_data: Path, tmp_path: Path) -> None:
+    more = write_dataset(tmp_path / "more", wearers=7, frames=8)  # five of them are disc_data's
+    train(replace(tiny_config(disc_data, tmp_path / "run", epochs=0.1), data=(disc_data, more), held_out=0.3))
+    data = json.loads((tmp_path / "run" / RECORD_FILE).read_text())["data"]
+    assert len(data["held_out_wearers"]) == 2
+    assert len(data["trained_wearers"]) == 5
+    assert not set(data["trained_wearers"]) & set(data["held_out_wearers"])
+    of_both = {f"train-{seed}" for seed in range(1, 6)} & set(data["trained_wearers"])
+    assert data["frame_sets"] == 64 * len(of_both) + 8 * 5
+    assert len(data["render_configs"]) == 2
 
 
 def test_a_run_goes_on_from_a_finished_one_and_counts_its_wearers(
@@ -162,8 +175,17 @@ def test_the_learning_rate_rises_falls_and_never_ends() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": None}, {"minutes": 3.0}, {"epochs": -1.0}, {"batch": 1}, {"threads": 0}, {"learning_rate": 0.0}],
+    [
+        {"data": ()},
+        {"epochs": None},
+        {"minutes": 3.0},
+        {"epochs": -1.0},
+        {"batch": 1},
+        {"threads": 0},
+        {"learning_rate": 0.0},
+    ],
 )
 def test_a_configuration_that_cannot_be_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    sound: dict[str, Any] = {"data": (tmp_path,), "out": tmp_path}
     with pytest.raises(TrainingError):
-        TrainConfig(**({"data": tmp_path, "out": tmp_path} | wrong))
+        TrainConfig(**(sound | wrong))

@@ -14,7 +14,7 @@ def tiny_config(
     data: Path, out: Path, *, epochs: float = 4.0, resume: bool = False, balancer: str = "equal"
 ) -> TrainConfig:
     return TrainConfig(
-        data=data,
+        data=(data,),
         out=out,
         epochs=epochs,
         batch=16,
