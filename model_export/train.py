@@ -189,7 +189,7 @@ def _optimiser(network: ExpressionNetwork, config: TrainConfig) -> Muon:
         {"params": [p for p in parameters if p.ndim >= 2 and id(p) in heads], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return Muon(groups, lr=config.learning_rate, precision=PRECISIONS[config.precision])
+    return Muon(groups, lr=config.learning_rate)
 
 
 @torch.no_grad()
