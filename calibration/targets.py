@@ -5,15 +5,14 @@ What measures each EU (r with the truth on simulated wearers stands in docs/expe
   to it; both sides of the mouth by their own side; lids and tongue by the same features, of which brightness then carries most.
 - eyeLook* and gaze: a regression on the dots of the look cue.
 - all EUs but lids, gaze and pupils in the frames of a rest: 0.
-- EUs that other takes of the call asked for: 0 with little confidence, which was nearer to the truth than least squares over all
-  templates (RMSE .040 against .064).
 - free movement: nothing. Many movements at once are no sum of templates (r .43 with the truth), and heads were no better for it.
-- eyeBlink, eyeLook*, pupilDilate outside their own cues, and EUs that no cue asks for: nothing is known, confidence 0.
+- everything else, confidence 0: EUs that a take did not ask for come along at .05 to .25, and lids, gaze and pupils move all the
+  time. What fills these gaps is the fit's affair (calibration.material).
 Value: clip((m - rest median) / (apex P90 - rest median)) times the share of one's range that people reach when asked. Pure numpy.
 Axes: T frame set, E expression unit.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -46,11 +45,10 @@ LEAST_APEX: Final = 0.6
 0.6 + 0.4 n / (n + 1), which is what 1 in a course counts as."""
 REST_CONFIDENCE: Final = 0.5
 """Of a rest's zeros: a face at rest wanders by some hundredths."""
-OTHER_CONFIDENCE: Final = 0.2
-"""Of the zeros of EUs that were not asked for in a take; they come along at 0.05 to 0.25."""
 TRANSITION: Final = 0.8
 """Share of a confidence that is left in onsets and offsets, where a course's shape matters most."""
-_NEVER_ELSEWHERE: Final = ("eyeBlink", "eyeLook", "pupilDilate")
+_NEVER_AT_REST: Final = ("eyeBlink", "eyeLook", "pupilDilate")
+"""A rest tells nothing of them: eyes blink and look about in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +72,19 @@ def targets_from(sight: Sight) -> CalibrationTargets:
     """Targets from what was seen; 0.2 s for a whole calibration."""
     sight = replace(sight, takes=tuple(take for take in sight.takes if cue_by_name(take.cue) in SCRIPT))
     courses = find_courses(sight.takes)
-    accepted: list[tuple[TakeTargets, Mapping[Camera, NDArray[np.bool_]]]] = []
-    refused: list[Refusal] = []
-    taught: dict[Camera, set[str]] = {}
-    for number, take in enumerate(sight.takes):
-        outcome, found = _targets(sight, courses, number)
-        if isinstance(outcome, Refusal):
-            refused.append(outcome)
-            continue
-        accepted.append((outcome, {camera: courses.good[number, camera] for camera in take.cameras}))
-        for one in found:
-            taught.setdefault(one.camera, set()).update(eu for eu in one.cue.eus if camera_of(eu) is one.camera)
+    outcomes = [_targets(sight, courses, number) for number in range(len(sight.takes))]
     return CalibrationTargets(
-        tuple(targets if targets.cue == "rest" else _others_quiet(targets, good, taught) for targets, good in accepted),
-        tuple(refused),
+        tuple(outcome for outcome in outcomes if isinstance(outcome, TakeTargets)),
+        tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal)),
     )
 
 
-def _targets(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets | Refusal, Sequence[CueCourse]]:
-    """What one take teaches, or why it does not, and the courses of the movements that it does."""
+def _targets(sight: Sight, courses: Courses, number: int) -> TakeTargets | Refusal:
+    """What one take teaches, or why it does not."""
     cue = cue_by_name(sight.takes[number].cue)
     if cue.eus:
-        outcome = _cued(sight, courses, number)
-        return (outcome, ()) if isinstance(outcome, Refusal) else outcome
-    return (_looked(sight, courses, number) if cue.dots_deg else _rested(sight, sight.takes[number])), ()
+        return _cued(sight, courses, number)
+    return _looked(sight, courses, number) if cue.dots_deg else _rested(sight, sight.takes[number])
 
 
 def apex_share(repetitions: int) -> float:
@@ -105,7 +92,7 @@ def apex_share(repetitions: int) -> float:
     return LEAST_APEX + (1.0 - LEAST_APEX) * repetitions / (repetitions + 1)
 
 
-def _cued(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets, list[CueCourse]] | Refusal:
+def _cued(sight: Sight, courses: Courses, number: int) -> TakeTargets | Refusal:
     take = sight.takes[number]
     cue = cue_by_name(take.cue)
     usable = [
@@ -138,7 +125,7 @@ def _cued(sight: Sight, courses: Courses, number: int) -> tuple[TakeTargets, lis
             course_T = half_course(one, take, half) if sided else one.course.activation_T
             values_TE[:, EU_INDEX[eu]] = scale(course_T, segments, one)
             confidence_TE[:, EU_INDEX[eu]] = trust_T
-    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, segments.numbers()), found
+    return TakeTargets(cue.name, take.t_ns, values_TE, confidence_TE, segments.numbers())
 
 
 def scale(course_T: Floats, segments: Segments, one: CueCourse) -> NDArray[np.float32]:
@@ -216,19 +203,6 @@ def _rested(sight: Sight, take: SeenTake) -> TakeTargets | Refusal:
     confidence_TE = np.zeros((len(take), EU_COUNT), np.float32)
     for name, index in EU_INDEX.items():
         camera = camera_of(name)
-        if camera in take.cameras and not name.startswith(_NEVER_ELSEWHERE):
+        if camera in take.cameras and not name.startswith(_NEVER_AT_REST):
             confidence_TE[:, index] = REST_CONFIDENCE * take.cameras[camera].good_T
     return TakeTargets(take.cue, take.t_ns, values_TE, confidence_TE, np.full(len(take), -1, np.int32))
-
-
-def _others_quiet(
-    targets: TakeTargets, good: Mapping[Camera, NDArray[np.bool_]], taught: Mapping[Camera, Collection[str]]
-) -> TakeTargets:
-    """The targets with zeros of little confidence for EUs that other takes taught: nobody asked for them in this one."""
-    confidence_TE = targets.confidence_TE.copy()
-    own = cue_by_name(targets.cue).eus
-    for camera, good_T in good.items():
-        for eu in taught.get(camera, ()):
-            if eu not in own and not eu.startswith(_NEVER_ELSEWHERE):
-                confidence_TE[:, EU_INDEX[eu]] = OTHER_CONFIDENCE * good_T
-    return replace(targets, confidence_TE=confidence_TE)

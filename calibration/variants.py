@@ -41,9 +41,8 @@ VARIANTS: Final = {
     "pull / 10": "a tenth of the pull",
     "pull x 10": "ten times the pull",
     "no gate": "the fitted head is taken as it is",
-    "labels fully": "every label counts fully, whatever its confidence: also those of EUs that were not asked for",
-    "asked labels fully": "labels of EUs that their cue asks for count fully, others by their confidence",
-    "unasked as unknown": "EUs that a cue does not ask for are told half of what the head says, not 0",
+    "labels fully": "every label counts fully, whatever its confidence",
+    "unasked told 0": "EUs that a cue does not ask for are told 0, not half of what the head says",
     "unasked untold": "EUs that a cue does not ask for are told nothing",
     "no transitions": "frames of onsets and offsets are left out",
     "flow alone": "movement without appearance",
@@ -134,10 +133,12 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
         fit = FitConfig(times * config.fit.eye_pull, times * config.fit.mouth_pull)
         return replace(config, fit=fit)
 
+    def filled(**gaps: float) -> CalibrateConfig:
+        return replace(config, material=replace(config.material, **gaps))  # type: ignore[arg-type]  # names of its fields
+
     full = seen_as(measured.sight)
     phases = phases_of(measured.sight)
     ungated = replace(config, use_gate=False)
-    unasked = replace(full, takes=tuple(unasked_unknown(take) for take in full.takes))
     steady = tuple(without_transitions(take, phases.get(_key(take))) for take in full.takes)
     once = tuple(first_repetition(take) for take in full.takes)
     true = {(one.cue, int(one.t_ns[0])): one.values_TE for one in measured.truth}
@@ -157,9 +158,8 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
         "pull x 10": replace(full, config=pulled(10.0)),
         "no gate": replace(full, config=ungated),
         "labels fully": replace(full, takes=tuple(labels_fully(take) for take in full.takes)),
-        "asked labels fully": replace(full, takes=tuple(asked_fully(take) for take in full.takes)),
-        "unasked as unknown": unasked,
-        "unasked untold": replace(unasked, config=replace(config, material=replace(config.material, quiet_weight=0.0))),
+        "unasked told 0": replace(full, config=filled(quiet_share=0.0)),
+        "unasked untold": replace(full, config=filled(quiet_weight=0.0)),
         "no transitions": replace(full, takes=steady),
         "flow alone": seen_as(_without(measured.sight, _APPEARANCE)),
         "appearance alone": seen_as(_without(measured.sight, _FLOW)),
@@ -196,21 +196,6 @@ def phases_of(sight: Sight) -> dict[_Key, NDArray[np.int8]]:
 def labels_fully(take: FitTake) -> FitTake:
     """Every label with a confidence of 1."""
     return _with(take, confidence_TE=(take.targets.confidence_TE > 0).astype(np.float32))
-
-
-def asked_fully(take: FitTake) -> FitTake:
-    """Every label of an EU that the take's cue asks for with a confidence of 1."""
-    confidence_TE = take.targets.confidence_TE.copy()
-    asked_E = _asked(take.seen.cue)
-    confidence_TE[:, asked_E] = confidence_TE[:, asked_E] > 0
-    return _with(take, confidence_TE=confidence_TE)
-
-
-def unasked_unknown(take: FitTake) -> FitTake:
-    """No label of EUs that the take's cue does not ask for; a rest, which asks for none, keeps its own."""
-    if take.seen.cue == "rest":
-        return take
-    return _with(take, confidence_TE=take.targets.confidence_TE * _asked(take.seen.cue))
 
 
 def without_transitions(take: FitTake, phases_T: NDArray[np.int8] | None) -> FitTake:

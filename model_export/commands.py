@@ -59,8 +59,8 @@ def _say(result: dict[str, Any]) -> None:
 def train(*, epochs: float | None, minutes: float | None, augment: float, **options: Any) -> None:
     """Train the backbones and the universal head; several processes under torchrun."""
     from model_export.augment import AugmentConfig
-    from model_export.train import TrainConfig
     from model_export.train import train as run
+    from model_export.train_config import TrainConfig
 
     if epochs is None and minutes is None:
         epochs = 20.0

@@ -24,14 +24,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from model_export.contract.arrays import require_float32
+from model_export.contract.arrays import read_arrays, require_float32
 from model_export.contract.errors import ContractError
 from model_export.contract.expression_units import EYE_MOVEMENTS
-from model_export.contract.safetensors_header import pack_metadata, read_metadata
+from model_export.contract.safetensors_header import pack_metadata
 
 EYE_PAIR_FILE: Final = "eye_pair.safetensors"
 EYE_SIGNALS: Final = len(EYE_MOVEMENTS) + 2
@@ -41,6 +39,7 @@ FARTHEST_DEG: Final = 90.0
 """Gaze is read and served within this."""
 _FORMAT: Final = "mien-eye-pair"
 _VERSION: Final = 1
+_REMEDY: Final = "run mien eye-pair again"
 SIGNAL_RANGE_2S: Final[NDArray[np.float32]] = np.array(
     [[0.0] * len(EYE_MOVEMENTS) + [-FARTHEST_DEG] * 2, [1.0] * len(EYE_MOVEMENTS) + [FARTHEST_DEG] * 2], np.float32
 )
@@ -68,7 +67,7 @@ class EyePair:
             "up_AS": (hidden, EYE_SIGNALS),
             "bias_S": (EYE_SIGNALS,),
         }
-        require_float32(self, shapes, ContractError, "run mien eye-pair again")
+        require_float32(self, shapes, ContractError, _REMEDY)
 
     def both(
         self,
@@ -99,24 +98,16 @@ def in_range(signals_BS: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def write_eye_pair(pair: EyePair) -> bytes:
     """As a safetensors file; equal ones give equal bytes."""
-    tensors = {field.name: np.ascontiguousarray(getattr(pair, field.name)) for field in fields(EyePair)[:-1]}
+    tensors = {name: np.ascontiguousarray(getattr(pair, name)) for name in _array_names()}
     metadata = {"format": _FORMAT, "version": _VERSION, "frame_sets": pair.frame_sets}
     return save_safetensors(tensors, pack_metadata(metadata))
 
 
 def read_eye_pair(data: bytes) -> EyePair:
     """What a safetensors file holds; raises ContractError for another format, version or shape."""
-    metadata = read_metadata(data, ContractError)
-    found = (metadata.get("format"), metadata.get("version"))
-    if found != (_FORMAT, _VERSION):
-        raise ContractError(f"It should be of {_FORMAT} version {_VERSION}. Found {found}; run mien eye-pair again.")
-    try:
-        tensors = load_safetensors(data)
-        arrays = {field.name: tensors[field.name] for field in fields(EyePair)[:-1]}
-        return EyePair(**arrays, frame_sets=int(metadata["frame_sets"]))
-    except ContractError:
-        raise
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ContractError(
-            f"It should hold an eye pair's matrices. Found: {error}; run mien eye-pair again."
-        ) from None
+    arrays, frame_sets = read_arrays(data, (_FORMAT, _VERSION), _array_names(), "frame_sets", _REMEDY)
+    return EyePair(**arrays, frame_sets=frame_sets)
+
+
+def _array_names() -> list[str]:
+    return [field.name for field in fields(EyePair)[:-1]]

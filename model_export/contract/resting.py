@@ -33,20 +33,19 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from model_export.contract.arrays import require_float32
+from model_export.contract.arrays import read_arrays, require_float32
 from model_export.contract.errors import ContractError
 from model_export.contract.frames import Camera
 from model_export.contract.head import LAST_COUNT, MAP_COUNT, OUTPUT_COUNT, Head
-from model_export.contract.safetensors_header import pack_metadata, read_metadata
+from model_export.contract.safetensors_header import pack_metadata
 from model_export.contract.slip import Slip
 
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
 _VERSION: Final = 3
+_REMEDY: Final = "run mien resting again"
 _MOST_LOG: Final = 0.5
 """Of a scale that is read: beyond, the map is of something else."""
 
@@ -83,7 +82,7 @@ class Resting:
                 f"{part}_place_M": (MAP_COUNT,),
                 f"{part}_moving_M": (MAP_COUNT,),
             }
-        require_float32(self, shapes, ContractError, "run mien resting again")
+        require_float32(self, shapes, ContractError, _REMEDY)
 
     def shift(
         self, camera: Camera, rest_F: NDArray[np.float32], before_F: NDArray[np.float32] | None = None
@@ -151,15 +150,6 @@ def write_resting(resting: Resting) -> bytes:
 
 def read_resting(data: bytes) -> Resting:
     """What a safetensors file holds; raises ContractError for another format, version or shape."""
-    metadata = read_metadata(data, ContractError)
-    found = (metadata.get("format"), metadata.get("version"))
-    if found != (_FORMAT, _VERSION):
-        raise ContractError(f"It should be of {_FORMAT} version {_VERSION}. Found {found}; run mien resting again.")
-    try:
-        tensors = load_safetensors(data)
-        arrays = {field.name: tensors[field.name].astype(np.float32) for field in fields(Resting)[:-1]}
-        return Resting(**arrays, fittings=int(metadata["fittings"]))
-    except ContractError:
-        raise
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ContractError(f"It should hold means and shifts. Found: {error}; run mien resting again.") from None
+    names = [field.name for field in fields(Resting)[:-1]]
+    arrays, fittings = read_arrays(data, (_FORMAT, _VERSION), names, "fittings", _REMEDY)
+    return Resting(**arrays, fittings=fittings)

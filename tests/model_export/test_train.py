@@ -18,7 +18,8 @@ from model_export.checkpoint import CHECKPOINT_FILE, RECORD_FILE, WEIGHTS_FILE
 from model_export.contract import write_bundle
 from model_export.errors import CheckpointError, TrainingError
 from model_export.network import BackboneConfig
-from model_export.train import TrainConfig, learning_rate, train
+from model_export.train import learning_rate, train
+from model_export.train_config import TrainConfig
 from tests.bundles import make_bundle, make_resting
 from tests.model_export.shards import write_dataset
 from tests.model_export.train_tiny import tiny_config

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from model_export.network import BackboneConfig
-from model_export.train import TrainConfig, train
+from model_export.train import train
+from model_export.train_config import TrainConfig
 
 TINY = BackboneConfig(stem=8, middle=8, middle_blocks=0, top=16, top_blocks=0)
 
