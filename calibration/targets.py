@@ -48,7 +48,7 @@ REST_CONFIDENCE: Final = 0.5
 TRANSITION: Final = 0.8
 """Share of a confidence that is left in onsets and offsets, where a course's shape matters most."""
 _NEVER_AT_REST: Final = ("eyeBlink", "eyeLook", "pupilDilate")
-"""A rest tells nothing of them: eyes blink and look about in it."""
+"""A rest tells nothing of them: they move all the time."""
 
 
 @dataclass(frozen=True, slots=True)

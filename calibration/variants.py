@@ -133,9 +133,6 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
         fit = FitConfig(times * config.fit.eye_pull, times * config.fit.mouth_pull)
         return replace(config, fit=fit)
 
-    def filled(**gaps: float) -> CalibrateConfig:
-        return replace(config, material=replace(config.material, **gaps))  # type: ignore[arg-type]  # names of its fields
-
     full = seen_as(measured.sight)
     phases = phases_of(measured.sight)
     ungated = replace(config, use_gate=False)
@@ -158,8 +155,8 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
         "pull x 10": replace(full, config=pulled(10.0)),
         "no gate": replace(full, config=ungated),
         "labels fully": replace(full, takes=tuple(labels_fully(take) for take in full.takes)),
-        "unasked told 0": replace(full, config=filled(quiet_share=0.0)),
-        "unasked untold": replace(full, config=filled(quiet_weight=0.0)),
+        "unasked told 0": replace(full, config=replace(config, material=replace(config.material, quiet_share=0.0))),
+        "unasked untold": replace(full, config=replace(config, material=replace(config.material, quiet_weight=0.0))),
         "no transitions": replace(full, takes=steady),
         "flow alone": seen_as(_without(measured.sight, _APPEARANCE)),
         "appearance alone": seen_as(_without(measured.sight, _FLOW)),

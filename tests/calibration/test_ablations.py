@@ -153,7 +153,7 @@ def test_labels_count_fully_where_there_is_one(variants: dict[str, Variant]) -> 
     assert len(np.unique(ours_T[ours_T > 0])) > 1
 
 
-def test_eus_that_were_not_asked_for_are_told_half_none_or_nothing(
+def test_eus_that_were_not_asked_for_are_told_half_or_0_or_nothing(
     variants: dict[str, Variant], bundle: Bundle
 ) -> None:
     jaw = JAW - 24

@@ -79,6 +79,14 @@ def test_lids_gaze_and_pupils_are_unknown_outside_their_own_cues() -> None:
                 assert name in own or not one.confidence_TE[:, index].any()
 
 
+def test_eus_that_a_take_did_not_ask_for_have_no_label() -> None:
+    _, targets = whole()
+    for one in targets.accepted:
+        cue = cue_by_name(one.cue)
+        if cue.eus:
+            assert {name for name, index in EU_INDEX.items() if one.confidence_TE[:, index].any()} == set(cue.eus)
+
+
 def test_frames_of_a_blink_have_no_labels_of_that_eye() -> None:
     person = Person(spoil=lambda cue, camera, t, frame: closed(t, frame) if cue == "brows_up" and camera < 2 else frame)
     names = ("rest", "eyes_closed", "brows_up")
