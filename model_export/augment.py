@@ -33,6 +33,12 @@ class AugmentConfig:
     """Share of crops whose skin, light, focus and noise are changed beyond what was rendered: real skin is never as smooth."""
     placed: float = 0.65
     """Share of crops cut where the face is, where that is known; the others teach what to say of faces that nobody placed."""
+    compared: float = 0.65
+    """Share of crops that the network sees beside a neutral map: of the face at rest, or partly of it as it moves."""
+    moving: float = 0.5
+    """Share of those whose neutral map is of the face as it moves, by any part: of other frames of the fitting."""
+    moved_px: float = 1.0
+    """Standard deviation of what a headset moves from frame to frame of one fitting: px each way, degrees, per cent of scale."""
     placed_range: float = 0.6
     """Geometric ranges of a placed crop, share of the others': what a place is read wrongly by, and a headset slips in use."""
 
@@ -44,6 +50,9 @@ class AugmentConfig:
             and 0 <= self.photometric <= 1
             and 0 <= self.placed <= 1
             and 0 <= self.placed_range <= 1
+            and 0 <= self.compared <= 1
+            and 0 <= self.moving <= 1
+            and self.moved_px >= 0
             and self.rotation_deg >= 0
         ):
             raise ValueError(f"Shares should lie in [0, 1), a shift below 0.5, angles from 0. Found {self}.")
@@ -53,7 +62,17 @@ class AugmentConfig:
         return replace(self, shift=share * self.shift, scale=share * self.scale, rotation_deg=share * self.rotation_deg)
 
 
-NO_AUGMENTATION: Final = AugmentConfig(shift=0.0, scale=0.0, rotation_deg=0.0, spoiled=0.0, photometric=0.0, placed=1.0)
+NO_AUGMENTATION: Final = AugmentConfig(
+    shift=0.0,
+    scale=0.0,
+    rotation_deg=0.0,
+    spoiled=0.0,
+    photometric=0.0,
+    placed=1.0,
+    compared=1.0,
+    moving=0.0,
+    moved_px=0.0,
+)
 """Crops as they are rendered, or as they are placed."""
 
 _NOISE_SIDE: Final = 2 * CROP_SIZE_PX
@@ -86,12 +105,21 @@ class Augmented(NamedTuple):
 
 
 def augment(
-    pixels_HW: Pixels, rng: np.random.Generator, config: AugmentConfig, *, mirrored: bool, slip: Slip | None = None
+    pixels_HW: Pixels,
+    rng: np.random.Generator,
+    config: AugmentConfig,
+    *,
+    mirrored: bool,
+    slip: Slip | None = None,
+    own: np.random.Generator | None = None,
 ) -> Augmented:
     """A changed copy of a crop, mirrored if asked.
 
-    `slip`: where the face is, upright and not mirrored; with it, some crops are cut there. None where nobody knows.
+    `slip`: where the face is, upright and not mirrored; with it, some crops are cut there. None where nobody knows. `own`: what is
+    this crop's alone is drawn from it - whether it is spoiled, what the headset moved since, the sensor's noise - so that equal
+    `rng` give frames of one fitting the same place, skin, light and focus.
     """
+    own = own or rng
     if slip is not None and rng.random() < config.placed:
         config = config.scaled(config.placed_range)
     else:
@@ -99,8 +127,9 @@ def augment(
     if config == NO_AUGMENTATION and slip == NO_SLIP:
         same_HW = np.ascontiguousarray(pixels_HW[:, ::-1]) if mirrored else pixels_HW
         return Augmented(same_HW, True, np.array([[-1.0 if mirrored else 1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
-    intact = bool(rng.random() >= config.spoiled)
-    spoil = "" if intact else str(rng.choice(_SPOILS))
+    intact = bool(own.random() >= config.spoiled)
+    spoil = "" if intact else str(own.choice(_SPOILS))
+    slip = slip.then(_moved(own, config.moved_px)) if config.moved_px else slip
     changed_HW, way_23 = _place(pixels_HW, rng, config, slip, mirrored=mirrored, misframed=spoil == "misframed")
     if rng.random() >= config.photometric and not spoil:
         return Augmented(changed_HW, True, way_23)
@@ -115,7 +144,12 @@ def augment(
     changed_HW = _light(_matter(_skin(changed_HW, rng), rng), rng)
     if spoil == "exposure":
         changed_HW = _exposed_wrongly(changed_HW, rng)
-    return Augmented(_sensor(changed_HW, rng), intact, way_23)
+    return Augmented(_sensor(changed_HW, rng, own), intact, way_23)
+
+
+def _moved(own: np.random.Generator, deviation: float) -> Slip:
+    right, down, turn, zoom = deviation * own.normal(size=4)
+    return Slip(float(right), float(down), float(turn), math.exp(0.01 * zoom))
 
 
 _SPOILS: Final = ("covered", "misframed", "blurred", "garbage", "exposure")
@@ -242,7 +276,7 @@ def _light(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
     return pixels_HW
 
 
-def _sensor(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
+def _sensor(pixels_HW: Pixels, rng: np.random.Generator, own: np.random.Generator) -> Pixels:
     """Focus and motion blur, fewer pixels, noise, JPEG."""
     kind = rng.random()
     if kind < 0.30:
@@ -257,7 +291,7 @@ def _sensor(pixels_HW: Pixels, rng: np.random.Generator) -> Pixels:
         pixels_HW = np.asarray(cv2.resize(small_HW, (CROP_SIZE_PX, CROP_SIZE_PX)), np.uint8)
     if rng.random() < 0.5:
         level = int(rng.integers(len(_NOISE_SIGMAS)))
-        row, column = rng.integers(0, _NOISE_SIDE - CROP_SIZE_PX, 2).tolist()
+        row, column = own.integers(0, _NOISE_SIDE - CROP_SIZE_PX, 2).tolist()
         noise_HW = _NOISE_LHW[level, row : row + CROP_SIZE_PX, column : column + CROP_SIZE_PX]
         pixels_HW = np.asarray(cv2.add(pixels_HW, noise_HW, dtype=cv2.CV_8U), np.uint8)
     if rng.random() < 0.08:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from model_export.augment import NO_AUGMENTATION
 from model_export.batches import BatchSource
 from model_export.checkpoint import load_finished
-from model_export.contract import Bundle, ContractError, RegionHead, read_bundle
+from model_export.contract import LAST_COUNT, Bundle, ContractError, RegionHead, read_bundle
 from model_export.data import ShardEntry
 from model_export.errors import CheckpointError
-from model_export.network import POINT_SCALE_PX, Backbone, ConvBlock, ExpressionNetwork, HeadModule
+from model_export.network import POINT_SCALE_PX, Backbone, ConvBlock, ExpressionNetwork, HeadModule, uncompared
 
 _STATISTICS_BATCHES: Final = 12
 _STATISTICS_FRAME_SETS: Final = 48
@@ -129,7 +129,8 @@ def _set_statistics(backbone: Backbone, pixels_BHW: Tensor) -> None:
     sums: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     chunks = torch.split(pixels_BHW, 64)
     for chunk in chunks:
-        backbone(chunk.to(backbone.linear.weight.device))
+        there = chunk.to(backbone.linear.weight.device)
+        backbone(there, uncompared(there))
         for norm, given in inputs.items():
             channels_CN = given.transpose(0, 1).flatten(1).double()
             before = sums.get(norm, (torch.zeros(()), torch.zeros(())))
@@ -152,9 +153,8 @@ def _set_points(backbone: Backbone, layer: nn.Linear, pixels_BHW: Tensor, points
     training = backbone.training
     backbone.eval()
     device = layer.weight.device
-    features_BF = torch.cat(
-        [backbone.last(backbone.standardise(chunk.to(device))) for chunk in torch.split(pixels_BHW, 64)]
-    ).double()
+    chunks = [chunk.to(device) for chunk in torch.split(pixels_BHW, 64)]
+    features_BF = torch.cat([backbone(chunk, uncompared(chunk))[:, :LAST_COUNT] for chunk in chunks]).double()
     inputs_BD = torch.cat([features_BF, torch.ones_like(features_BF[:, :1])], 1)
     wanted_BO = (points_BK4.flatten(1) / POINT_SCALE_PX).to(device).double()
     gram_DD = inputs_BD.T @ inputs_BD

@@ -68,10 +68,14 @@ class Shard:
     def __len__(self) -> int:
         return len(self.values_TE)
 
+    @property
+    def images(self) -> dict[Camera, NDArray[np.uint8]]:
+        """All crops, uint8 [T, 128, 128] of each camera."""
+        return dict(zip(Camera, (self.left_eye_THW, self.right_eye_THW, self.mouth_THW), strict=True))
+
     def crops(self, rows_N: NDArray[np.intp]) -> dict[Camera, NDArray[np.uint8]]:
         """The crops of these frame sets, uint8 [N, 128, 128] of each camera."""
-        images = (self.left_eye_THW, self.right_eye_THW, self.mouth_THW)
-        return {camera: image_THW[rows_N] for camera, image_THW in zip(Camera, images, strict=True)}
+        return {camera: image_THW[rows_N] for camera, image_THW in self.images.items()}
 
     @property
     def rests(self) -> dict[Camera, NDArray[np.uint8]]:

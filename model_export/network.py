@@ -49,9 +49,11 @@ class BackboneConfig:
     """Residual 3x3 convolutions at 8x8."""
     flat: int = MAP_COUNT // GRID**2
     """Channels of the 8x8 map that is flattened; what a wearer's head may read is part of the contract."""
+    comparison: int = 64
+    """Units that compare each place of the map with the neutral one's."""
 
     def __post_init__(self) -> None:
-        if min(self.stem, self.middle, self.top) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
+        if min(self.stem, self.middle, self.top, self.comparison) < 1 or min(self.middle_blocks, self.top_blocks) < 0:
             raise ValueError(f"Widths should be 1 or more and depths 0 or more. Found {self}.")
         if self.flat * GRID**2 != MAP_COUNT:
             raise ValueError(f"`flat` should be {MAP_COUNT // GRID**2}. Found {self.flat}.")
@@ -131,8 +133,40 @@ class ConvBlock(nn.Module):
         return x_BCHW + y_BCHW if self.residual else y_BCHW
 
 
+class Comparison(nn.Module):
+    """A map seen beside the neutral one of the same face: what of it is how this face is made, and what is movement.
+
+    Place by place, with the same few numbers everywhere: matrices over whole maps learnt faces by heart, and 3x3 kernels began to
+    (docs/experiments.md).
+    """
+
+    def __init__(self, channels: int, units: int) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(2 * channels, units, 1)
+        self.out = nn.Conv2d(units, channels, 1, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, map_BM: Tensor, neutral_BM: Tensor) -> Tensor:
+        """float32 [B, 1024] of the crops, [B, 1024] of the faces at rest, zeros where that is not known -> [B, 1024]."""
+        both_BCGG = torch.cat([map_BM, neutral_BM], 1).view(len(map_BM), -1, GRID, GRID)
+        compared_BCGG: Tensor = self.out(torch.relu(self.into(both_BCGG)))
+        return map_BM + compared_BCGG.flatten(1)
+
+
+class Neutral(NamedTuple):
+    """What a region's crops are compared with in training: maps of each other and of faces at rest; zeros: with nothing."""
+
+    of_crops_BB: Tensor
+    """float32 [B, B]: share that the map of each crop has in what this one is compared with."""
+    of_rests_BM: Tensor
+    """float32 [B, 1024]: maps at rest, with the shares that they have."""
+
+
 class Backbone(nn.Module):
-    """uint8 crops [B, 128, 128] -> float32 features [B, 1280], none negative: the last layer's 256, then the map's 1,024."""
+    """uint8 crops [B, 128, 128] -> float32 features [B, 1280]: the last layer's 256, then the map's 1,024; none negative.
+
+    The last layer reads the map beside the neutral one of the same face, where that is known; the map itself knows nothing of it.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -145,24 +179,23 @@ class Backbone(nn.Module):
             *(ConvBlock(config.top, config.top, residual=True) for _ in range(config.top_blocks)),
             ConvBlock(config.top, config.flat, 1),
         )
+        self.comparison = Comparison(config.flat, config.comparison)
         self.linear = nn.Linear(MAP_COUNT, LAST_COUNT, bias=False)
         self.norm: nn.Module = nn.BatchNorm1d(LAST_COUNT)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """All features of these crops, as exported; `pixels` is the name of the input."""
-        map_BM = self._map(self.standardise(pixels))
-        return torch.cat([self._last(map_BM), map_BM], 1)
+    def forward(self, pixels: Tensor, neutral: Tensor) -> Tensor:
+        """All features of these crops, as exported; `pixels` and `neutral` are the names of the inputs."""
+        map_BM = self.map(self.standardise(pixels))
+        return torch.cat([self.last(map_BM, neutral), map_BM], 1)
 
-    def last(self, standardised_BCHW: Tensor) -> Tensor:
-        """The last layer's features [B, 256] of crops that are standardised already: the part that bears low precision."""
-        return self._last(self._map(standardised_BCHW))
-
-    def _map(self, standardised_BCHW: Tensor) -> Tensor:
+    def map(self, standardised_BCHW: Tensor) -> Tensor:
+        """The map [B, 1024] of crops that are standardised already."""
         map_BCHW: Tensor = self.blocks(standardised_BCHW)
         return map_BCHW.flatten(1)
 
-    def _last(self, map_BM: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.linear(map_BM)))
+    def last(self, map_BM: Tensor, neutral_BM: Tensor) -> Tensor:
+        """The last layer's features [B, 256] of these maps."""
+        return torch.relu(self.norm(self.linear(self.comparison(map_BM, neutral_BM))))
 
 
 class HeadModule(nn.Module):
@@ -234,9 +267,12 @@ class ExpressionNetwork(nn.Module):
         self.eye_points = nn.Linear(LAST_COUNT, 4 * EYE_POINTS)
         self.mouth_points = nn.Linear(LAST_COUNT, 4 * MOUTH_POINTS)
 
-    def forward(self, eye_pixels_BHW: Tensor, mouth_pixels_BHW: Tensor) -> Outputs:
+    def forward(
+        self, eye_pixels_BHW: Tensor, mouth_pixels_BHW: Tensor, eye_neutral: Neutral, mouth_neutral: Neutral
+    ) -> Outputs:
         """The outputs for eye crops and for mouth crops, uint8 [B, 128, 128] each."""
-        eye_BF, mouth_BF = self._features(self.eye, eye_pixels_BHW), self._features(self.mouth, mouth_pixels_BHW)
+        eye_BF = self._features(self.eye, eye_pixels_BHW, eye_neutral)
+        mouth_BF = self._features(self.mouth, mouth_pixels_BHW, mouth_neutral)
         return Outputs(
             self.eye_head(eye_BF),
             self.mouth_head(mouth_BF),
@@ -244,11 +280,14 @@ class ExpressionNetwork(nn.Module):
             _points(self.mouth_points, mouth_BF),
         )
 
-    def _features(self, backbone: Backbone, pixels_BHW: Tensor) -> Tensor:
+    def _features(self, backbone: Backbone, pixels_BHW: Tensor, neutral: Neutral) -> Tensor:
         standardised_BCHW = backbone.standardise(pixels_BHW)
         low = self.precision != torch.float32
         with torch.autocast(pixels_BHW.device.type, self.precision if low else None, enabled=low):
-            features_BF = backbone.last(standardised_BCHW)
+            map_BM = backbone.map(standardised_BCHW)
+            # what a face is compared with is as it is: nothing is learnt through it
+            neutral_BM = neutral.of_crops_BB @ map_BM.detach().float() + neutral.of_rests_BM
+            features_BF = backbone.last(map_BM, neutral_BM)
         return features_BF.float()
 
     def to_head(self) -> Head:
@@ -260,6 +299,11 @@ class ExpressionNetwork(nn.Module):
 def _points(layer: nn.Linear, features_BF: Tensor) -> Tensor:
     points_BO: Tensor = POINT_SCALE_PX * layer(features_BF)
     return points_BO.view(len(points_BO), -1, 4)
+
+
+def uncompared(pixels_BHW: Tensor) -> Tensor:
+    """What crops are compared with when nothing is known of their faces: zeros [B, 1024]."""
+    return torch.zeros(len(pixels_BHW), MAP_COUNT, device=pixels_BHW.device)
 
 
 def folded(backbone: Backbone) -> Backbone:
@@ -296,6 +340,8 @@ def convolution_flops(config: BackboneConfig) -> int:
         (config.middle * 9, config.top, 8),
         *[(config.top * 9, config.top, 8)] * config.top_blocks,
         (config.top, config.flat, 8),
+        (2 * config.flat, config.comparison, 8),
+        (config.comparison, config.flat, 8),
         (MAP_COUNT, LAST_COUNT, 1),
     )
     return sum(2 * inputs * outputs * side * side for inputs, outputs, side in layers)

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from model_export.augment import NO_AUGMENTATION
 from model_export.balancing import balancer_by_name
 from model_export.balancing.equal import START_STEPS
-from model_export.batches import BatchSource, batches
+from model_export.batches import Batch, BatchSource, batches
 from model_export.begin import begin_with
 from model_export.checkpoint import (
     CHECKPOINT_FILE,
@@ -56,6 +56,7 @@ from model_export.network import (
     EYE_EU_COUNT,
     MOUTH_EU_COUNT,
     ExpressionNetwork,
+    Neutral,
 )
 from model_export.places import Places
 from model_export.processes import mean_over_ranks, require_same_everywhere, shared_clock, this_place
@@ -80,6 +81,8 @@ class TrainResult:
     """Mean of the tasks' losses, unbalanced, at the last step; None when this start had nothing left to do."""
     unseen_r: float | None
     """Mean Pearson r over the EUs on wearers never seen; None when none were held out."""
+    rested_r: float | None
+    """The same where each is compared with its face at rest."""
     weights_sha256: str
 
 
@@ -136,7 +139,11 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
         optimiser, balancer = _optimiser(network, config), balancer_by_name(config.balancer)
         places = None if config.placed_by is None else Places.read(config.placed_by)
         source = BatchSource(
-            entries, config.batch, config.augmentation, places, seed=config.seed, rank=place.rank, ranks=place.ranks
+            *(entries, config.batch, config.augmentation, places),
+            seed=config.seed,
+            rank=place.rank,
+            ranks=place.ranks,
+            together=config.together,
         )
         if parent is not None:  # what a task counts for is seen from where a network that knows nothing begins
             for step in range(START_STEPS):
@@ -163,7 +170,8 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
                     group["lr"] = learning_rate(done, config.learning_rate)
 
                 batch_there = batch.to(place.device)
-                outputs = model(batch_there.eye_pixels_BHW, batch_there.mouth_pixels_BHW)
+                neutrals = neutrals_of(average, batch_there)
+                outputs = model(batch_there.eye_pixels_BHW, batch_there.mouth_pixels_BHW, *neutrals)
                 losses_E, off = losses(outputs, batch_there), points_loss(outputs, batch_there)
                 balancer.update(mean_over_ranks(losses_E.detach(), place))
                 loss = balancer(losses_E) + config.points * off
@@ -184,7 +192,7 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
                     if unseen and done - judged >= 1 / config.judgements:
                         judged = done
                         found_r = unseen_pearson(average, unseen, place.device, places)
-                        log.say(step=step, elapsed_s=now_s, unseen_r=found_r)
+                        log.say(step=step, elapsed_s=now_s, **found_r)
                     if step % config.checkpoint_steps == 0 or now_s - stored_s >= config.checkpoint_s:
                         stored_s = now_s
                         write_checkpoint(config.out, Progress(step, now_s), state)
@@ -192,15 +200,16 @@ def train(config: TrainConfig) -> TrainResult | None:  # noqa: PLR0912, PLR0915 
             if place.rank > 0:
                 return None
             write_checkpoint(config.out, Progress(step, now_s), state)
-            unseen_r = unseen_pearson(average, unseen, place.device, places) if unseen else None
-            log.say(step=step, elapsed_s=now_s, unseen_r=unseen_r)
+            found_r = unseen_pearson(average, unseen, place.device, places) if unseen else {}
+            log.say(step=step, elapsed_s=now_s, **found_r)
         weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()})
         result = TrainResult(
             steps=step,
             elapsed_s=now_s,
             crops_per_s=(step - start.step) * crops / max(now_s - start.elapsed_s, 1e-9),
             loss=None if losses_E is None else float(losses_E.detach().mean()),
-            unseen_r=unseen_r,
+            unseen_r=found_r.get("unseen_r"),
+            rested_r=found_r.get("rested_r"),
             weights_sha256=hashlib.sha256(weights).hexdigest(),
         )
         write_file(config.out / WEIGHTS_FILE, weights)
@@ -245,24 +254,47 @@ def _record(
 
 
 @torch.no_grad()
+def neutrals_of(network: ExpressionNetwork, batch: Batch) -> tuple[Neutral, Neutral]:
+    """What eyes and mouths of a batch are compared with, `network` seeing the faces at rest."""
+    eye, mouth = network.eye, network.mouth
+    eye_rests_RM = eye.map(eye.standardise(batch.eye_rests_RHW))
+    mouth_rests_RM = mouth.map(mouth.standardise(batch.mouth_rests_RHW))
+    return (
+        Neutral(batch.eye_of_crops_BB, batch.eye_of_rests_BR @ eye_rests_RM),
+        Neutral(batch.mouth_of_crops_BB, batch.mouth_of_rests_BR @ mouth_rests_RM),
+    )
+
+
+@torch.no_grad()
 def unseen_pearson(
     network: ExpressionNetwork,
     entries: Sequence[ShardEntry],
     device: torch.device,
     places: Places | None = None,
     most: int = 2048,
-) -> float:
-    """Mean Pearson r over all 56 EUs on crops as rendered, or as placed; at most `most` frame sets spread over the shards."""
+) -> dict[str, float]:
+    """Mean Pearson r over all 56 EUs on crops as rendered, or as placed; at most `most` frame sets spread over the shards.
+
+    "unseen_r" where faces are compared with nothing, "rested_r" where each is compared with itself at rest.
+    """
     network.eval()
     source = BatchSource(entries, min(128, sum(entry.frames for entry in entries)), NO_AUGMENTATION, places, seed=0)
-    estimates: list[NDArray[np.float32]] = []
+    estimates: dict[str, list[NDArray[np.float32]]] = {"unseen_r": [], "rested_r": []}
     truths: list[NDArray[np.float32]] = []
     for step in range(min(most // 128 + 1, source.steps_per_epoch)):
         batch = source[step].to(device)
-        eye_out_BO, mouth_out_BO, *_ = network(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
-        for rows, eye_BE, mouth_BE in (
-            (estimates, eye_out_BO[:, :EYE_EU_COUNT], mouth_out_BO[:, :MOUTH_EU_COUNT]),
-            (truths, batch.eye_values_BE, batch.mouth_values_BE),
-        ):
-            rows.append(torch.cat([*eye_BE.chunk(2), mouth_BE], 1).clamp(0, 1).cpu().numpy())
-    return float(np.nanmean(pearson(np.concatenate(estimates), np.concatenate(truths))))
+        rested = neutrals_of(network, batch)
+        nothing = [Neutral(*map(torch.zeros_like, neutral)) for neutral in rested]
+        for name, neutrals in (("unseen_r", nothing), ("rested_r", rested)):
+            outputs = network(batch.eye_pixels_BHW, batch.mouth_pixels_BHW, *neutrals)
+            eye_BE, mouth_BE = outputs.eye_BO[:, :EYE_EU_COUNT], outputs.mouth_BO[:, :MOUTH_EU_COUNT]
+            estimates[name].append(_whole_faces(eye_BE, mouth_BE))
+        truths.append(_whole_faces(batch.eye_values_BE, batch.mouth_values_BE))
+    truth_NE = np.concatenate(truths)
+    return {name: float(np.nanmean(pearson(np.concatenate(rows), truth_NE))) for name, rows in estimates.items()}
+
+
+def _whole_faces(eye_BE: Tensor, mouth_BE: Tensor) -> NDArray[np.float32]:
+    """Values [N, 56] of left eyes, right eyes behind them, and mouths."""
+    values_NE: NDArray[np.float32] = torch.cat([*eye_BE.chunk(2), mouth_BE], 1).clamp(0, 1).cpu().numpy()
+    return values_NE

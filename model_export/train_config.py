@@ -30,6 +30,8 @@ class TrainConfig:
     """Wall-clock budget; the schedule follows the clock, so such a run does not repeat to the bit."""
     batch: int = 64
     """Frame sets a step and process: twice as many eye crops, as many mouth crops."""
+    together: int = 4
+    """Frame sets of one fitting that come after each other, so that they can be compared with each other."""
     balancer: str = "equal"
     """Name in balancing.BALANCER_NAMES."""
     start_from: Path | None = None
@@ -80,7 +82,7 @@ class TrainConfig:
             raise TrainingError("`data` should name one folder of rendered wearers or more. Found none.")
         if (self.epochs is None) == (self.minutes is None):
             raise TrainingError(f"Give either epochs or minutes. Found {self.epochs} and {self.minutes}.")
-        for name in ("batch", "threads", "checkpoint_steps"):
+        for name in ("batch", "together", "threads", "checkpoint_steps"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"`{name}` should be 1 or more. Found {getattr(self, name)}.")
         if self.batch < 2:
