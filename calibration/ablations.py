@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from calibration.calibrate import OLD, RESTED, CalibrateConfig, calibrate
 from calibration.evaluate import AFTER_FILE, takes_in
 from calibration.evaluation_report import EYES, WORSE_BY
-from calibration.features import answers_of, features_of
+from calibration.features import TakeFeatures, answers_of, features_of
 from calibration.prompted import true_targets
 from calibration.realign import moved_back
 from calibration.variants import FULL, VARIANTS, measure, variants_of
-from model_export.contract import EU_NAMES, Bundle, read_take
+from model_export.contract import EU_NAMES, Bundle, Head, read_take
 from model_export.metrics import number, rmse
 
 ABLATIONS_FORMAT: Final = "mien-calibration-ablations"
@@ -55,14 +55,27 @@ def ablate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None =
     after = read_take((folder / AFTER_FILE).read_bytes())
     measured, truth_TE = measure(takes, bundle), true_targets(after).values_TE
     variants = variants_of(measured, bundle, config or CalibrateConfig())
-    unplaced, seen_after = features_of(after, bundle), features_of(moved_back(after, measured.slips), bundle)
-    rows_VE = [rmse(answers_of(bundle.head, unplaced, bundle.eye_pair).values_TE, truth_TE)]
+    seen_after: dict[tuple[bool, bool], TakeFeatures] = {}
+
+    def error(head: Head) -> NDArray[np.float64]:
+        looks = bool(head.slip), bool(head.neutral)  # of one wearer, heads that look differently differ in these
+        if looks not in seen_after:
+            seen_after[looks] = features_of(moved_back(after, head.slip), bundle, head.neutral)
+        return rmse(answers_of(head, seen_after[looks], bundle.eye_pair).values_TE, truth_TE)
+
+    rows_VE = [error(bundle.head)]
     refused, changed = [0], [0]
     for name in VARIANTS:
         one = variants[name]
-        found = calibrate(one.takes, one.head, config=one.config, resting=one.resting, slips=one.slips)
-        seen = seen_after if found.head.slip else unplaced
-        rows_VE.append(rmse(answers_of(found.head, seen, bundle.eye_pair).values_TE, truth_TE))
+        found = calibrate(
+            one.takes,
+            one.head,
+            config=one.config,
+            rest=one.looked.rest,
+            resting=one.resting,
+            slips=one.looked.slips,
+        )
+        rows_VE.append(error(found.head))
         refused.append(one.refused)
         changed.append(sum(eu["source"] not in (OLD, RESTED) for eu in found.report["eus"].values()))
     return AblatedWearer(folder.name, np.stack(rows_VE), np.array(refused), np.array(changed))

@@ -2,8 +2,9 @@
 
 Axes: T frame, O head output.
 
-First the rest take moves the offsets of the head in use, and of the universal one, by what a face at rest tells of its answers
-(model_export.contract.resting); takes have no say in it, for it was learnt from free movement of others, which they do not show.
+Every frame is compared with the face at rest. First the rest moves the offsets of the head in use, and of the universal one, by
+what it tells of their answers (model_export.contract.resting); takes have no say in it, for it was learnt from free movement of
+others, which they do not show.
 Then, for each camera, the universal head and a head fitted from there are candidates; one after another they have to beat the
 head in use on held-out repetitions, output by output (calibration.gate).
 """
@@ -19,9 +20,9 @@ from calibration.fit import FitConfig, fit_region
 from calibration.gate import GateConfig, Verdict, compose, judge
 from calibration.material import EVERY_FIT, FitTake, Material, MaterialConfig, material_of
 from calibration.observed import Observed
-from calibration.rested import rest_features
+from calibration.rested import neutral_of
 from calibration.targets import targets_from
-from model_export.contract import LAST_COUNT, Bundle, Camera, Head, HeadError, RegionHead, Resting, Slip, Take, rested
+from model_export.contract import Bundle, Camera, Head, HeadError, RegionHead, Resting, Slip, Take, rested
 
 REPORT_FORMAT: Final = "mien-calibration-report"
 REPORT_VERSION: Final = 2
@@ -64,21 +65,23 @@ def calibrate(
     current: Head | None = None,
     config: CalibrateConfig | None = None,
     *,
+    rest: Mapping[Camera, NDArray[np.float32]] | None = None,
     resting: Resting | None = None,
     slips: Mapping[Camera, Slip] | None = None,
 ) -> Calibration:
     """A new head for this wearer, if one is better than `current` (the universal one by default). Runs a second or two.
 
     The new head's version follows `current`'s, its parent is `current`. Raises HeadError when the two heads read the features of
-    different backbones. `resting`: what the bundle knows of faces at rest; `slips`: what was taken out of the takes' crops.
+    different backbones. `rest`: features [1280] of the face at rest, whose maps the takes' frames were compared with; `resting`:
+    what the bundle knows of faces at rest; `slips`: what was taken out of the takes' crops.
     """
+    rest = rest or {}
     config, current = config or CalibrateConfig(), current or universal
     if current.backbone_digest != universal.backbone_digest:
         raise HeadError(
             f"The wearer's head should be fitted for backbones {universal.backbone_digest[:12]}. "
             f"Found {current.backbone_digest[:12]}. Calibrate again with the bundle in use."
         )
-    rest = rest_features([take.seen for take in takes])
     begun, base = rested(current, rest, resting), rested(universal, rest, resting)
     outcomes = {
         camera: _region(
@@ -97,7 +100,8 @@ def calibrate(
     head = replace(
         begun,
         slip={**unseen, **(slips or {})},
-        reference={**current.reference, **{camera: rest_F[LAST_COUNT:] for camera, rest_F in rest.items()}},
+        neutral={**begun.neutral, **base.neutral},
+        reference={**current.reference, **neutral_of(rest)},
         left_eye=outcomes[Camera.LEFT_EYE].region,
         right_eye=outcomes[Camera.RIGHT_EYE].region,
         mouth=outcomes[Camera.MOUTH].region,
@@ -129,8 +133,9 @@ def calibrate_takes(
         FitTake(observed.features(by_start[targets.cue, int(targets.t_ns[0])], rest).without(sight.unusable), targets)
         for targets in found.accepted
     ]
+    at_rest = {camera: rest_F for camera, rest_F in observed.rest(rest).items() if camera not in sight.unusable}
     slips = {camera: slip for camera, slip in observed.placed(rest).items() if camera not in sight.unusable}
-    outcome = calibrate(pairs, bundle.head, current, config, resting=bundle.resting, slips=slips)
+    outcome = calibrate(pairs, bundle.head, current, config, rest=at_rest, resting=bundle.resting, slips=slips)
     return replace(outcome, refused=tuple(found.refused))
 
 

@@ -38,7 +38,7 @@ from calibration.material import FitTake
 from calibration.prompted import AS_PEERS_TRAIN, AT_ITS_BEST, prompted_targets, true_targets
 from calibration.realign import moved_back, placed, realigned
 from calibration.recentre import recentre
-from calibration.rested import rest_features
+from calibration.rested import neutral_of, rest_features
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
 from model_export.contract import EU_NAMES, SCRIPT, Bundle, Camera, Head, Slip, Take, read_take, rested
@@ -116,8 +116,9 @@ def evaluate_wearer(bundle: Bundle, folder: Path, config: CalibrateConfig | None
     truth_TE = true_targets(after).values_TE
     universal = bundle.head
     slips = placed(takes[0], bundle)
-    seen = [features_of(moved_back(take, slips), bundle) for take in takes]
-    calibrated = partial(calibrate, universal=universal, resting=bundle.resting, slips=slips)
+    rest = rest_features([features_of(moved_back(takes[0], slips), bundle)])
+    seen = [features_of(moved_back(take, slips), bundle, neutral_of(rest)) for take in takes]
+    calibrated = partial(calibrate, universal=universal, rest=rest, resting=bundle.resting, slips=slips)
     movement = targets_of(takes)
     ours = calibrated(_paired(seen, movement.accepted), config=config)
     best = calibrated(_paired(seen, [prompted_targets(take, AT_ITS_BEST) for take in takes]), config=config)
@@ -172,8 +173,9 @@ def _placed_by_movement(bundle: Bundle, take: Take) -> Head:
 
 
 def _served(head: Head, bundle: Bundle, take: Take) -> NDArray[np.float32]:
-    """Values of a head, the take's crops cut where it says that the face is."""
-    return answers_of(head, features_of(moved_back(take, head.slip), bundle), bundle.eye_pair).values_TE
+    """Values of a head, the take's crops cut where it says that the face is and compared with the rest that it knows."""
+    seen = features_of(moved_back(take, head.slip), bundle, head.neutral)
+    return answers_of(head, seen, bundle.eye_pair).values_TE
 
 
 def _paired(seen: Sequence[TakeFeatures], targets: Sequence[TakeTargets]) -> list[FitTake]:

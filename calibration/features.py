@@ -65,14 +65,22 @@ class TakeFeatures:
         return TakeFeatures(self.cue, self.t_ns, left)
 
 
-def features_of(take: Take, bundle: Bundle) -> TakeFeatures:
-    """Runs the bundle's backbones over a take, one thread: about 1 ms a frame set."""
+def features_of(
+    take: Take, bundle: Bundle, neutral: Mapping[Camera, NDArray[np.float32]] | None = None
+) -> TakeFeatures:
+    """Runs the bundle's backbones over a take, one thread: about 1 ms a frame set.
+
+    `neutral`: the map [1024] that a camera's frames are compared with; frames of others are compared with nothing.
+    """
+    neutral = neutral or {}
     features: dict[Camera, NDArray[np.float32]] = {}
     for camera, (crops_THW, seen_T) in crops_of(take).items():
         mirrored_THW = crops_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else crops_THW
         features[camera] = np.full((len(take), FEATURE_COUNT), np.nan, np.float32)
         if seen_T.any():
-            features[camera][seen_T] = onnx_features(model_of(bundle, camera), mirrored_THW[seen_T], _BATCH)
+            features[camera][seen_T] = onnx_features(
+                model_of(bundle, camera), mirrored_THW[seen_T], _BATCH, neutral.get(camera)
+            )
     return TakeFeatures(take.cue, take.t_ns, features)
 
 

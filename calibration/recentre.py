@@ -9,8 +9,8 @@ it is: pupils, and the confidence. Used after a calibration's rest cue, when a h
 offset only" that every fit has to beat.
 
 Before that, where the bundle knows what a face at rest tells (model_export.contract.resting), crops follow the slip that it shows
-(calibration.realign) and the head is moved by what it tells: that was learnt from free movement of other wearers, and nothing of
-it is for the rest itself to judge.
+(calibration.realign), frames are compared with the new rest and the head is moved by what it tells: that was learnt from free
+movement of other wearers, and nothing of it is for the rest itself to judge.
 
 A shift moves every movement along with the rest, and weak heads answer a mean at rest: moving all outputs made free movement
 worse (docs/experiments.md). So `recentre_judged` moves only those that a held-out half of the rest asks for: the shift of either
@@ -24,12 +24,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.features import GAZE_OUTPUTS, TakeFeatures
+from calibration.features import GAZE_OUTPUTS, TakeFeatures, features_of
 from calibration.gate import OUTPUT_NAMES
-from calibration.realign import Realigned, realigned
+from calibration.realign import Realigned, moved_back, realigned
 from calibration.rested import LEAST_FRAMES, rest_features
 from calibration.seen import neutrals_of
-from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, RegionHead, Resting, Take, rested
+from model_export.contract import EYE_MOVEMENTS, FEATURE_COUNT, Bundle, Camera, Head, RegionHead, Take, rested
 from model_export.contract.head import OUTPUT_COUNT
 
 _NO_REST: Final = ("pupilDilate",)
@@ -92,7 +92,9 @@ def recentre_take(head: Head, rest: Take, bundle: Bundle, config: RecentreConfig
     _, covered = neutrals_of([rest])
     rest = replace(rest, images={camera: images for camera, images in rest.images.items() if camera not in covered})
     aligned = realigned(head, rest, bundle)
-    found = recentre_judged(aligned.head, aligned.seen, config, bundle.resting)
+    begun = rested(aligned.head, rest_features([aligned.seen]), bundle.resting)
+    seen = features_of(moved_back(rest, begun.slip), bundle, begun.neutral)
+    found = recentre_judged(aligned.head, seen, config, begun)
     report = {**found.report, "slip": _slip_report(aligned)}
     if not found.better and not aligned.followed:
         return Recentred(head, report, better=False)
@@ -114,17 +116,21 @@ def _slip_report(aligned: Realigned) -> dict[str, Any]:
 
 
 def recentre_judged(
-    head: Head, rest: TakeFeatures, config: RecentreConfig | None = None, resting: Resting | None = None
+    head: Head, rest: TakeFeatures, config: RecentreConfig | None = None, begun: Head | None = None
 ) -> Recentred:
-    """The head moved by what rest tells, and with those outputs moved that are nearer to rest by it in frames not taken from it.
+    """The head with those outputs moved that are nearer to rest by it in frames not taken from it.
 
-    The new head's version follows `head`'s, its parent is `head`.
+    `begun`: the head after it was moved by what the rest tells (contract.resting.rested), as `rest` was seen; by default nothing
+    was told. The new head's version follows `head`'s, its parent is `head`.
     """
-    config = config or RecentreConfig()
-    begun = rested(head, rest_features([rest]), resting)
+    config, begun = config or RecentreConfig(), begun or head
     outcomes = {camera: _judged(camera, head[camera], begun[camera], _seen(rest, camera), config) for camera in Camera}
     report = _report(outcomes)
-    if all(source == "old" for outcome in outcomes.values() for source in outcome.sources):
+    stays = all(
+        camera in head.neutral and np.array_equal(map_M, head.neutral[camera])
+        for camera, map_M in begun.neutral.items()
+    )
+    if stays and all(source == "old" for outcome in outcomes.values() for source in outcome.sources):
         return Recentred(head, report, better=False)
     new = replace(
         begun,

@@ -25,17 +25,18 @@ from calibration.material import FitTake
 from calibration.movement import CELLS, MovementMeter
 from calibration.prompted import true_targets
 from calibration.realign import moved_back, placed
-from calibration.rested import rest_features
+from calibration.rested import neutral_of, rest_features
 from calibration.seen import SeenTake, Sight, neutrals_of, see, see_camera
 from calibration.segments import Phase, cut
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_from
-from model_export.contract import CUES, EU_NAMES, Bundle, Camera, Head, Resting, Slip, Take, cue_by_name, rested
+from model_export.contract import CUES, EU_NAMES, Bundle, Camera, Head, Resting, Slip, Take, cue_by_name
 
 FULL: Final = "full method"
 VARIANTS: Final = {
     FULL: "the calibration as it is",
     "not placed": "crops stay as the rig cuts them",
+    "not compared": "frames are compared with nothing, and offsets stay",
     "no resting": "the rest take moves no offsets",
     "no rest in the fit": "the rest take moves offsets, and no head is fitted to its frames",
     "pull / 10": "a tenth of the pull",
@@ -66,17 +67,27 @@ _Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What the backbones see of takes, and how they look at them."""
+
+    slips: Mapping[Camera, Slip]
+    """What is taken out of the crops."""
+    rest: Mapping[Camera, NDArray[np.float32]]
+    """Features of the face at rest that frames are compared with; nothing: with nothing."""
+    seen: tuple[TakeFeatures, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured in one wearer's takes, once for all variants; take by take in the same order."""
 
     sight: Sight
     slipping: Sight
     """The same with slip left in."""
-    slips: Mapping[Camera, Slip]
-    """Where the face is in the crops."""
-    seen: tuple[TakeFeatures, ...]
-    """Placed by it."""
-    seen_unplaced: tuple[TakeFeatures, ...]
+    placed: Looked
+    unplaced: Looked
+    uncompared: Looked
+    """Placed, and compared with nothing."""
     truth: tuple[TakeTargets, ...]
 
 
@@ -89,8 +100,8 @@ class Variant:
     """The universal head to begin with."""
     config: CalibrateConfig
     resting: Resting | None
-    slips: Mapping[Camera, Slip]
-    """What was taken out of the takes' crops."""
+    looked: Looked
+    """How the takes' frames were looked at."""
     refused: int
     """Takes that the movement metric refused."""
 
@@ -98,14 +109,22 @@ class Variant:
 def measure(takes: Sequence[Take], bundle: Bundle) -> Measured:
     """Movement, features and truth of takes, which should be rendered ones; most of what an ablation costs."""
     slips = placed(next(take for take in takes if take.cue == "rest"), bundle)
+    uncompared = _look(takes, bundle, slips, {})
     return Measured(
         see(takes),
         _see_slipping(takes),
-        slips,
-        tuple(features_of(moved_back(take, slips), bundle) for take in takes),
-        tuple(features_of(take, bundle) for take in takes),
+        _look(takes, bundle, slips, rest_features(uncompared.seen)),
+        _look(takes, bundle, {}, rest_features([features_of(take, bundle) for take in takes if take.cue == "rest"])),
+        uncompared,
         tuple(true_targets(take) for take in takes),
     )
+
+
+def _look(
+    takes: Sequence[Take], bundle: Bundle, slips: Mapping[Camera, Slip], rest: Mapping[Camera, NDArray[np.float32]]
+) -> Looked:
+    neutral = neutral_of(rest)
+    return Looked(slips, rest, tuple(features_of(moved_back(take, slips), bundle, neutral) for take in takes))
 
 
 def _see_slipping(takes: Sequence[Take]) -> Sight:
@@ -126,8 +145,8 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
 
     def seen_as(sight: Sight) -> Variant:
         found = targets_from(sight)
-        takes = _paired(measured.seen, found.accepted)
-        return Variant(takes, bundle.head, config, bundle.resting, measured.slips, len(found.refused))
+        takes = _paired(measured.placed.seen, found.accepted)
+        return Variant(takes, bundle.head, config, bundle.resting, measured.placed, len(found.refused))
 
     def pulled(times: float) -> CalibrateConfig:
         fit = FitConfig(times * config.fit.eye_pull, times * config.fit.mouth_pull)
@@ -139,18 +158,13 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
     steady = tuple(without_transitions(take, phases.get(_key(take))) for take in full.takes)
     once = tuple(first_repetition(take) for take in full.takes)
     true = {(one.cue, int(one.t_ns[0])): one.values_TE for one in measured.truth}
-    rest = rest_features([take.seen for take in full.takes])
+    targets = [take.targets for take in full.takes]
     return {
         FULL: full,
-        "not placed": replace(
-            full, takes=_paired(measured.seen_unplaced, [take.targets for take in full.takes]), slips={}
-        ),
+        "not placed": replace(full, takes=_paired(measured.unplaced.seen, targets), looked=measured.unplaced),
+        "not compared": replace(full, takes=_paired(measured.uncompared.seen, targets), looked=measured.uncompared),
         "no resting": replace(full, resting=None),
-        "no rest in the fit": replace(
-            full,
-            takes=tuple(take for take in full.takes if take.seen.cue != "rest"),
-            head=rested(bundle.head, rest, bundle.resting),
-        ),
+        "no rest in the fit": replace(full, takes=tuple(take for take in full.takes if take.seen.cue != "rest")),
         "pull / 10": replace(full, config=pulled(0.1)),
         "pull x 10": replace(full, config=pulled(10.0)),
         "no gate": replace(full, config=ungated),
@@ -171,7 +185,7 @@ def variants_of(measured: Measured, bundle: Bundle, config: CalibrateConfig) -> 
             full, takes=tuple(binary(take, phases.get(_key(take))) for take in full.takes)
         ),
         "true values": replace(full, takes=tuple(_with(take, values_TE=true[_key(take)]) for take in full.takes)),
-        "truth": replace(full, takes=_paired(measured.seen, measured.truth), refused=0),
+        "truth": replace(full, takes=_paired(measured.placed.seen, measured.truth), refused=0),
     }
 
 

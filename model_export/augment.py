@@ -115,9 +115,9 @@ def augment(
 ) -> Augmented:
     """A changed copy of a crop, mirrored if asked.
 
-    `slip`: where the face is, upright and not mirrored; with it, some crops are cut there. None where nobody knows. `own`: what is
-    this crop's alone is drawn from it - whether it is spoiled, what the headset moved since, the sensor's noise - so that equal
-    `rng` give frames of one fitting the same place, skin, light and focus.
+    `slip`: where the face is, upright and not mirrored; with it, some crops are cut there. None where nobody knows. What is this
+    crop's alone - whether it is spoiled, what the headset moved since, the sensor's noise - is drawn from `own`: equal `rng` give
+    frames of one fitting the same place, skin, light and focus.
     """
     own = own or rng
     if slip is not None and rng.random() < config.placed:

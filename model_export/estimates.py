@@ -17,6 +17,7 @@ from model_export.contract import (
     Bundle,
     Camera,
     Head,
+    Slip,
     followed,
     rested,
 )
@@ -50,7 +51,8 @@ def estimate(
 ) -> Estimates:
     """Runs both backbones over uint8 crops [T, 128, 128], upright and not mirrored; `head`: in place of the universal one.
 
-    Crops are cut where the head says that the face is; eyes read each other where the bundle knows how.
+    Crops are cut where the head says that the face is and compared with the map that it holds; eyes read each other where the
+    bundle knows how.
     """
     crops = zip(Camera, (left_THW, right_THW, mouth_THW), strict=True)
     left_TO, right_TO, mouth_TO = (
@@ -67,13 +69,17 @@ def estimate(
 
 
 def region_outputs(bundle: Bundle, head: Head, camera: Camera, crops_THW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Raw outputs [T, O] of one camera's crops, cut where the head says that the face is, right eyes mirrored."""
+    """Raw outputs [T, O] of one camera's crops, cut where the head says that the face is and compared with what it holds.
+
+    Right eyes are mirrored here.
+    """
     slip = head.slip.get(camera)
     if slip is not None:
         crops_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
     if camera is Camera.RIGHT_EYE:
         crops_THW = crops_THW[:, :, ::-1]
-    return head[camera].apply(onnx_features(model_of(bundle, camera), crops_THW, _BATCH))
+    features_TF = onnx_features(model_of(bundle, camera), crops_THW, _BATCH, head.neutral.get(camera))
+    return head[camera].apply(features_TF)
 
 
 def model_of(bundle: Bundle, camera: Camera) -> bytes:
@@ -107,17 +113,25 @@ def rested_heads(bundle: Bundle, rests: Mapping[Camera, NDArray[np.uint8]]) -> l
 def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]]) -> Head:
     """The universal head placed by how the face moves in these crops, [T, 128, 128] of each camera; no label is needed.
 
-    All of them are read three times over, each time in the crops found before, as the service reads on with new ones.
+    All of them are read three times over, each time in the crops found before, as the service reads on with new ones; what is
+    seen last tells what frames are compared with.
     """
-    resting, slips = bundle.resting, {}
+    resting, slips, neutral = bundle.resting, {}, {}
     if resting is None:
         return bundle.head
     for camera, crops_THW in frames.items():
-        slip = NO_SLIP
+        slip, mean_M = NO_SLIP, _mean_map(bundle, camera, crops_THW, NO_SLIP)
         for _ in range(LOOKS):
-            seen_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
-            seen_THW = seen_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else seen_THW
-            mean_M = onnx_features(model_of(bundle, camera), seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
-            slip = followed(slip, slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
-        slips[camera] = slip
-    return replace(bundle.head, slip=slips)
+            place = followed(slip, slip.then(resting.slip(camera, mean_M, resting.moving(camera))))
+            if place == slip:
+                break
+            slip, mean_M = place, _mean_map(bundle, camera, crops_THW, place)
+        slips[camera], neutral[camera] = slip, resting.neutral(camera, mean_M)
+    return replace(bundle.head, slip=slips, neutral=neutral)
+
+
+def _mean_map(bundle: Bundle, camera: Camera, crops_THW: NDArray[np.uint8], slip: Slip) -> NDArray[np.float32]:
+    seen_THW = np.stack([seen_through(slip, crop_HW) for crop_HW in crops_THW])
+    seen_THW = seen_THW[:, :, ::-1] if camera is Camera.RIGHT_EYE else seen_THW
+    mean_M: NDArray[np.float32] = onnx_features(model_of(bundle, camera), seen_THW, _BATCH)[:, LAST_COUNT:].mean(axis=0)
+    return mean_M

@@ -15,16 +15,26 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model_export.checkpoint import code_revision, load_finished, read_record
 from model_export.contract import CROP_SIZE_PX, EU_NAMES, LAST_COUNT, Bundle, Golden, write_bundle
-from model_export.contract.bundle import GOLDEN_TOLERANCE
+from model_export.contract.bundle import GOLDEN_TOLERANCE, golden_neutral
 from model_export.errors import ExportError
-from model_export.network import Backbone, BackboneConfig, ExpressionNetwork, convolution_flops, deployed, folded
+from model_export.network import (
+    Backbone,
+    BackboneConfig,
+    ExpressionNetwork,
+    convolution_flops,
+    deployed,
+    folded,
+    uncompared,
+)
 from model_export.onnx_features import onnx_features
+from model_export.runtime import INPUT_NAME, NEUTRAL_NAME, OUTPUT_NAME
 
-GOLDEN_COUNT: Final = 4
-"""Crops among the golden vectors, for each backbone."""
+_GOLDEN_GAINS: Final = (1.0, 2.0, 0.04)
+"""One for each golden picture of a backbone: as cameras expose, bright, dark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +54,24 @@ def read_run(folder: Path) -> TrainedRun:
 
 
 def to_onnx(backbone: Backbone) -> bytes:
-    """The backbone as one ONNX file with its weights inside: "pixels" uint8 [batch, 128, 128] -> "features"."""
+    """The backbone as one ONNX file with its weights inside.
+
+    "pixels" uint8 [batch, 128, 128], "neutral" float32 [batch, 1024] -> "features" float32 [batch, 1280].
+    """
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they list optional libraries that are not installed
         logging.getLogger(name).setLevel(logging.ERROR)
     example = torch.zeros(2, CROP_SIZE_PX, CROP_SIZE_PX, dtype=torch.uint8)
+    batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         # torch's exporter still calls what torch's pytrees deprecate; neither is ours to mend
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
             folded(backbone).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
-            (example,),
+            (example, uncompared(example)),
             dynamo=True,
-            input_names=["pixels"],
-            output_names=["features"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT_NAME, NEUTRAL_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: batch}, {0: torch.export.Dim.AUTO}),
             verbose=False,
         )
     if program is None:
@@ -89,14 +103,14 @@ def _store_halves(graph: onnx.GraphProto) -> None:
 
 
 def golden_pixels(seed: int) -> NDArray[np.uint8]:
-    """uint8 [4, 128, 128]: pictures of edges, slopes and noise, bright, dark and flat, the same on every machine.
+    """uint8 [3, 128, 128]: pictures of edges, slopes and noise, the same on every machine.
 
     Not faces: numbers must agree on any input, and a bundle should carry no picture of anyone.
     """
     rng = np.random.default_rng(seed)
     rows_HW, columns_HW = np.mgrid[0:CROP_SIZE_PX, 0:CROP_SIZE_PX] / CROP_SIZE_PX
     pictures = []
-    for gain in (1.0, 0.25, 2.0, 0.04):
+    for gain in _GOLDEN_GAINS:
         x, y, radius = rng.uniform(0.3, 0.7, 3)
         disc_HW = (np.hypot(columns_HW - x, rows_HW - y) < radius / 3) * -70.0
         slope_HW = 110 + 60 * columns_HW * rng.uniform(-1, 1) + 60 * rows_HW * rng.uniform(-1, 1)
@@ -109,9 +123,16 @@ def make_golden(network: ExpressionNetwork) -> Golden:
     eye_BHW, mouth_BHW = golden_pixels(1), golden_pixels(2)
     network = network.cpu().eval()
     with torch.no_grad():
-        eye_BF, mouth_BF = network.eye(torch.from_numpy(eye_BHW)), network.mouth(torch.from_numpy(mouth_BHW))
+        eye_BF, mouth_BF = _golden_features(network.eye, eye_BHW), _golden_features(network.mouth, mouth_BHW)
         eye_BO, mouth_BO = network.eye_head(eye_BF[:, :LAST_COUNT]), network.mouth_head(mouth_BF[:, :LAST_COUNT])
     return Golden(eye_BHW, mouth_BHW, *(part.numpy() for part in (eye_BF, mouth_BF, eye_BO, mouth_BO)))
+
+
+def _golden_features(backbone: Backbone, pixels_BHW: NDArray[np.uint8]) -> Tensor:
+    pixels = torch.from_numpy(pixels_BHW)
+    map_BM = backbone.map(backbone.standardise(pixels)).numpy()
+    features_BF: Tensor = backbone(pixels, torch.from_numpy(golden_neutral(map_BM)))
+    return features_BF
 
 
 def require_agreement(network: ExpressionNetwork, eye_onnx: bytes, mouth_onnx: bytes, golden: Golden) -> float:
@@ -120,12 +141,14 @@ def require_agreement(network: ExpressionNetwork, eye_onnx: bytes, mouth_onnx: b
     Raises ExportError when it is above 1e-4.
     """
     head, worst = network.to_head(), 0.0
-    for part, model, region, pixels_BHW, features_BF, out_BO in (
-        ("eye", eye_onnx, head.left_eye, golden.eye_pixels_BHW, golden.eye_features_BF, golden.eye_out_BO),
-        ("mouth", mouth_onnx, head.mouth, golden.mouth_pixels_BHW, golden.mouth_features_BF, golden.mouth_out_BO),
+    eye = (golden.eye_pixels_BHW, golden.eye_neutral_BM, golden.eye_features_BF, golden.eye_out_BO)
+    mouth = (golden.mouth_pixels_BHW, golden.mouth_neutral_BM, golden.mouth_features_BF, golden.mouth_out_BO)
+    for part, model, region, (pixels_BHW, neutral_BM, features_BF, out_BO) in (
+        ("eye", eye_onnx, head.left_eye, eye),
+        ("mouth", mouth_onnx, head.mouth, mouth),
     ):
         for batch in (1, 2):
-            found_BF = onnx_features(model, pixels_BHW, batch)
+            found_BF = onnx_features(model, pixels_BHW, batch, neutral_BM)
             for what, found, expected in (
                 ("features", found_BF, features_BF),
                 ("outputs", region.apply(found_BF), out_BO),

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from model_export.contract import CROP_SIZE_PX, EYE_MOVEMENTS, LAST_COUNT, MAP_COUNT, MOUTH_EUS, Head, RegionHead
+from model_export.contract import EYE_MOVEMENTS, LAST_COUNT, MAP_COUNT, MOUTH_EUS, Head, RegionHead
 from model_export.points import EYE_POINTS, MOUTH_POINTS
+from model_export.standardise import LocalStandardisation
 
 ADAPTER_COUNT: Final = 16
 """Width of a head's bottleneck."""
@@ -64,60 +65,6 @@ MOUTH_BACKBONE: Final = BackboneConfig(middle=64, top=128)
 """More channels where 32 EUs meet in one picture."""
 
 
-def _gaussian_windows(size: int, grid: int, sigma_px: float) -> Tensor:
-    """Rows of Gaussian windows at grid points, each with sum 1: averages of a line of pixels."""
-    centres_G = (torch.arange(grid) + 0.5) * size / grid
-    weights_GH = torch.exp(-0.5 * ((torch.arange(size) + 0.5 - centres_G[:, None]) / sigma_px) ** 2)
-    return weights_GH / weights_GH.sum(1, keepdim=True)
-
-
-def _linear_interpolation(size: int, grid: int) -> Tensor:
-    """Linear interpolation from grid points back to a line of pixels."""
-    position_H = ((torch.arange(size) + 0.5) * grid / size - 0.5).clamp(0, grid - 1)
-    lower_H = position_H.floor().long().clamp(max=grid - 2)
-    weights_HG = torch.zeros(size, grid)
-    weights_HG[torch.arange(size), lower_H] = 1 - (position_H - lower_H)
-    weights_HG[torch.arange(size), lower_H + 1] = position_H - lower_H
-    return weights_HG
-
-
-class LocalStandardisation(nn.Module):
-    """Grey values minus their local mean, over their local standard deviation; has no parameters.
-
-    z = clamp((x - m) / sqrt(v + 0.05 mean(v) + 4), -4, 4), with m and v mean and variance under Gaussian windows of
-    14 px (a tenth of the crop) on a 16x16 grid, interpolated. Gain and offset of the exposure cancel, gamma and slow
-    illumination gradients nearly so; 4 grey values squared keep sensor noise of flat skin from being blown up.
-    Windows and interpolation are separable, hence plain matrix products: 0.1 ms in onnxruntime, where average pooling
-    with as wide a window took 0.26 ms.
-    """
-
-    down_GH: Tensor
-    down_GH_transposed: Tensor
-    up_HG: Tensor
-    up_HG_transposed: Tensor
-
-    def __init__(self, grid: int = 16, sigma_px: float = 14.0) -> None:
-        super().__init__()
-        for name, matrix in (
-            ("down_GH", _gaussian_windows(CROP_SIZE_PX, grid, sigma_px)),
-            ("up_HG", _linear_interpolation(CROP_SIZE_PX, grid)),
-        ):
-            self.register_buffer(name, matrix, persistent=False)
-            self.register_buffer(name + "_transposed", matrix.T.contiguous(), persistent=False)
-
-    @torch.no_grad()
-    def forward(self, pixels_BHW: Tensor) -> Tensor:
-        """uint8 [B, 128, 128] -> float32 [B, 1, 128, 128]."""
-        x_BHW = pixels_BHW.float()
-        x_BHW = x_BHW - x_BHW.mean((1, 2), keepdim=True)
-        mean_BGG = self.down_GH @ (x_BHW @ self.down_GH_transposed)
-        variance_BGG = (self.down_GH @ ((x_BHW * x_BHW) @ self.down_GH_transposed) - mean_BGG * mean_BGG).clamp(min=0)
-        inverse_BGG = torch.rsqrt(variance_BGG + 0.05 * variance_BGG.mean((1, 2), keepdim=True) + 4.0)
-        mean_BHW = self.up_HG @ (mean_BGG @ self.up_HG_transposed)
-        inverse_BHW = self.up_HG @ (inverse_BGG @ self.up_HG_transposed)
-        return ((x_BHW - mean_BHW) * inverse_BHW).clamp(-4, 4)[:, None]
-
-
 class ConvBlock(nn.Module):
     """Convolution, batch norm, ReLU; adds its input when `residual`."""
 
@@ -148,7 +95,7 @@ class Comparison(nn.Module):
 
     def forward(self, map_BM: Tensor, neutral_BM: Tensor) -> Tensor:
         """float32 [B, 1024] of the crops, [B, 1024] of the faces at rest, zeros where that is not known -> [B, 1024]."""
-        both_BCGG = torch.cat([map_BM, neutral_BM], 1).view(len(map_BM), -1, GRID, GRID)
+        both_BCGG = torch.cat([map_BM, neutral_BM], 1).view(-1, self.into.in_channels, GRID, GRID)
         compared_BCGG: Tensor = self.out(torch.relu(self.into(both_BCGG)))
         return map_BM + compared_BCGG.flatten(1)
 

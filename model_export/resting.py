@@ -7,7 +7,7 @@ counts the last layer's alone.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class Fittings:
     rest_NF: NDArray[np.float64]
     off_NO: NDArray[np.float64]
     wearer_N: NDArray[np.intp]
+    rest_NM: NDArray[np.float32]
+    """Maps of the faces at rest."""
+    moving_NM: NDArray[np.float32]
+    """Mean maps of the same faces as they move."""
 
 
 def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
@@ -58,10 +62,14 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     """
     entries = list_shards(data)
     places = _places_of(bundle, entries, frames)
-    eye_mean_F, eye_shift_FO = solve(_eye_fittings(bundle, entries, frames, places))
-    mouth_mean_F, mouth_shift_FO = solve(_mouth_fittings(bundle, entries, frames, places))
+    eyes = _eye_fittings(bundle, entries, frames, places)
+    mouths = _mouth_fittings(bundle, entries, frames, places)
+    eye_mean_F, eye_shift_FO = solve(eyes)
+    mouth_mean_F, mouth_shift_FO = solve(mouths)
     return replace(
         places,
+        eye_share_1=own_share(eyes),
+        mouth_share_1=own_share(mouths),
         eye_mean_F=eye_mean_F,
         eye_shift_FO=eye_shift_FO,
         mouth_mean_F=mouth_mean_F,
@@ -78,6 +86,7 @@ def _places_of(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Re
     for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
         nothing[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
         nothing[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
+        nothing[f"{part}_share_1"] = np.zeros(1, np.float32)
     return Resting(
         **nothing,
         eye_slip_M4=eye_slip_M4,
@@ -166,9 +175,9 @@ def _chosen(shard: Shard, frames: int) -> NDArray[np.intp]:
 def _placed(
     model: bytes, places: Resting, camera: Camera, rest_NHW: NDArray[np.uint8], frames: _Frames
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features of each fitting's rest, [N, 256], and of frames of these fittings, [T, 1280], all placed by the rests.
+    """Features of each fitting's rest, [N, 1280], and of frames of these fittings, [T, 1280], all placed by the rests.
 
-    Pictures as left eyes or mouths.
+    The frames are compared with the rests. Pictures as left eyes or mouths.
     """
     slips = placings(model, places, camera, rest_NHW)
     crops_THW, number_T = frames
@@ -176,7 +185,9 @@ def _placed(
         np.stack([seen_through(slip, crop_HW) for slip, crop_HW in zip(some, crops, strict=True)])
         for some, crops in ((slips, rest_NHW), ([slips[number] for number in number_T], crops_THW))
     )
-    return onnx_features(model, placed_NHW, _BATCH)[:, :LAST_COUNT], onnx_features(model, placed_THW, _BATCH)
+    rest_NF = onnx_features(model, placed_NHW, _BATCH)
+    features_TF = onnx_features(model, placed_THW, _BATCH, rest_NF[number_T, LAST_COUNT:])
+    return rest_NF, features_TF
 
 
 def _numbers(fitting_T: NDArray[np.int32]) -> NDArray[np.intp]:
@@ -186,7 +197,7 @@ def _numbers(fitting_T: NDArray[np.int32]) -> NDArray[np.intp]:
 
 def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, places: Resting) -> Fittings:
     head, count = bundle.head.left_eye, len(EYE_MOVEMENTS)
-    rests, offs, wearers = [], [], []
+    found = []
     for number, entry in enumerate(entries):
         shard = open_shard(entry)
         chosen = _chosen(shard, frames)
@@ -201,16 +212,14 @@ def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, pl
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = values_TE - out_TO[:, :count]
             off_TO[:, count : count + 2] = (gaze_T2 - out_TO[:, count : count + 2]) * (values_TE[:, :1] < 0.5)
-            rests.append(rest_NF)
-            offs.append(_means(off_TO, shard.fitting_T[chosen]))
-            wearers.append(np.full(len(rests[-1]), number))
-    return Fittings(*map(np.concatenate, (rests, offs, wearers)))
+            found.append(_fittings(rest_NF, features_TF, off_TO, shard.fitting_T[chosen], number))
+    return Fittings(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, places: Resting) -> Fittings:
     """Each mouth twice, as it is and mirrored: what rest tells of the left side it tells of the right one."""
     head, first, count = bundle.head.mouth, 2 * len(EYE_MOVEMENTS), len(MOUTH_MIRROR)
-    rests, offs, wearers = [], [], []
+    found = []
     for number, entry in enumerate(entries):
         shard = open_shard(entry)
         chosen = _chosen(shard, frames)
@@ -223,14 +232,30 @@ def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, 
             out_TO = head.apply(features_TF)
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = (values_TE[:, MOUTH_MIRROR] if mirrored else values_TE) - out_TO[:, :count]
-            rests.append(rest_NF)
-            offs.append(_means(off_TO, shard.fitting_T[chosen]))
-            wearers.append(np.full(len(rests[-1]), number))
-    return Fittings(*map(np.concatenate, (rests, offs, wearers)))
+            found.append(_fittings(rest_NF, features_TF, off_TO, shard.fitting_T[chosen], number))
+    return Fittings(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def _means(off_TO: NDArray[np.float32], fitting_T: NDArray[np.int32]) -> NDArray[np.float32]:
-    return np.stack([off_TO[fitting_T == fitting].mean(axis=0) for fitting in np.unique(fitting_T)])
+def _fittings(
+    rest_NF: NDArray[np.float32],
+    features_TF: NDArray[np.float32],
+    off_TO: NDArray[np.float32],
+    fitting_T: NDArray[np.int32],
+    wearer: int,
+) -> tuple[NDArray[Any], ...]:
+    """The fields of Fittings, of one wearer."""
+    off_NO, moving_NM = (
+        np.stack([rows[fitting_T == fitting].mean(axis=0) for fitting in np.unique(fitting_T)])
+        for rows in (off_TO, features_TF[:, LAST_COUNT:])
+    )
+    return rest_NF[:, :LAST_COUNT], off_NO, np.full(len(rest_NF), wearer), rest_NF[:, LAST_COUNT:], moving_NM
+
+
+def own_share(fittings: Fittings) -> NDArray[np.float32]:
+    """The share [1] of what a mean map of movement is off that tells best, in least squares, what the map at rest is off."""
+    rest_NM, moving_NM = (map_NM - map_NM.mean(axis=0) for map_NM in (fittings.rest_NM, fittings.moving_NM))
+    share = float((rest_NM * moving_NM).sum()) / max(float(np.square(moving_NM).sum()), 1e-9)
+    return np.array([share], np.float32)
 
 
 def solve(fittings: Fittings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

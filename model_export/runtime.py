@@ -1,8 +1,9 @@
 """An opened bundle: crops in, features out. onnxruntime lives in this module alone.
 
-Axes: B batch, H W image, F feature.
+Axes: B batch, H W image, F feature, M feature of the map.
 
-    Runtime          owns the crops and the features of one headset's frame set, and the sessions that fill one from the other
+    Runtime          owns the crops of one headset's frame set, the maps that they are compared with and their features, and the
+                     sessions that fill the last from the others
     ProviderError    (a ContractError) the hardware that was asked for does not run here
 
 One thread, static shapes: an eye session for one eye, one for both, a mouth session, all from the same bytes. Static shapes are
@@ -31,9 +32,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from model_export.contract.bundle import GOLDEN_TOLERANCE, Bundle
 from model_export.contract.errors import BundleError, ContractError
 from model_export.contract.frames import CROP_SIZE_PX
-from model_export.contract.head import FEATURE_COUNT
+from model_export.contract.head import FEATURE_COUNT, MAP_COUNT
 
 INPUT_NAME: Final = "pixels"
+NEUTRAL_NAME: Final = "neutral"
 OUTPUT_NAME: Final = "features"
 PROVIDERS: Final = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -163,6 +165,10 @@ class Runtime:
         """uint8 [2, 128, 128], to be filled: the left eye; the right eye, mirrored."""
         self.mouth_crop_BHW: NDArray[np.uint8] = np.zeros((1, CROP_SIZE_PX, CROP_SIZE_PX), np.uint8)
         """uint8 [1, 128, 128], to be filled."""
+        self.eye_neutral_BM: NDArray[np.float32] = np.zeros((2, MAP_COUNT), np.float32)
+        """float32 [2, 1024], to be filled: the maps that the eyes are compared with, zeros for none."""
+        self.mouth_neutral_BM: NDArray[np.float32] = np.zeros((1, MAP_COUNT), np.float32)
+        """float32 [1, 1024], to be filled."""
         self.eye_features_BF: NDArray[np.float32] = np.zeros((2, FEATURE_COUNT), np.float32)
         """float32 [2, 1280], rows as in `eye_crops_BHW`; overwritten by `run_eyes`."""
         self.mouth_features_BF: NDArray[np.float32] = np.zeros((1, FEATURE_COUNT), np.float32)
@@ -170,8 +176,8 @@ class Runtime:
         self._models = (bundle.eye_onnx, bundle.mouth_onnx)
         self._threads = threads
         self._open_session = open_session
-        self._eye_runs: dict[Eyes, _BoundRun] = {}
-        self._mouth_run: _BoundRun
+        self._eye_runs: dict[Eyes, BoundRun] = {}
+        self._mouth_run: BoundRun
         self._open(provider)
         self._check_golden(bundle)
 
@@ -217,13 +223,12 @@ class Runtime:
         one = self._checked_session("eye.onnx", eye_onnx, provider, 1)
         two = self._checked_session("eye.onnx", eye_onnx, provider, 2)
         mouth = self._checked_session("mouth.onnx", mouth_onnx, provider, 1)
-        crops, features = self.eye_crops_BHW, self.eye_features_BF
-        self._eye_runs = {
-            Eyes.BOTH: _BoundRun(two, crops, features),
-            Eyes.LEFT: _BoundRun(one, crops[:1], features[:1]),
-            Eyes.RIGHT: _BoundRun(one, crops[1:], features[1:]),
-        }
-        self._mouth_run = _BoundRun(mouth, self.mouth_crop_BHW, self.mouth_features_BF)
+        crops, neutral, features = self.eye_crops_BHW, self.eye_neutral_BM, self.eye_features_BF
+        self._eye_runs = {}
+        for eyes in Eyes:
+            session, rows = two if eyes is Eyes.BOTH else one, slice(*eyes.value)
+            self._eye_runs[eyes] = BoundRun(session, crops[rows], neutral[rows], features[rows])
+        self._mouth_run = BoundRun(mouth, self.mouth_crop_BHW, self.mouth_neutral_BM, self.mouth_features_BF)
         self.provider = provider
 
     def _checked_session(self, file: str, model: bytes, provider: str, batch: int) -> Session:
@@ -239,14 +244,18 @@ class Runtime:
         if not active or active[0] != PROVIDERS[provider]:
             _refuse_provider(provider, f"only {', '.join(active) or 'none'} active")
         for kind, ports, expected in (
-            ("input", session.get_inputs(), (INPUT_NAME, [batch, CROP_SIZE_PX, CROP_SIZE_PX], "tensor(uint8)")),
-            ("output", session.get_outputs(), (OUTPUT_NAME, [batch, FEATURE_COUNT], "tensor(float)")),
+            (
+                "inputs",
+                session.get_inputs(),
+                [_pixels_port(batch), (NEUTRAL_NAME, [batch, MAP_COUNT], "tensor(float)")],
+            ),
+            ("output", session.get_outputs(), [(OUTPUT_NAME, [batch, FEATURE_COUNT], "tensor(float)")]),
         ):
             found = [(port.name, list(port.shape), port.type) for port in ports]
-            if found != [expected]:
+            if found != expected:
                 raise BundleError(
                     file,
-                    f"should have one {kind}, {expected} at batch {batch}. Found {found}. "
+                    f"should have the {kind} {expected} at batch {batch}. Found {found}. "
                     'Export it again with a first dimension named "batch".',
                 )
         return session
@@ -259,29 +268,45 @@ class Runtime:
             other = (index + 1) % len(golden.eye_pixels_BHW)
             self.eye_crops_BHW[0] = pixels_HW
             self.eye_crops_BHW[1] = golden.eye_pixels_BHW[other]
+            self.eye_neutral_BM[:] = golden.eye_neutral_BM[[index, other]]
             expected_BF = golden.eye_features_BF[[index, other]]
             for eyes in Eyes:
                 self.eye_features_BF.fill(np.nan)
                 _check_features("eye.onnx", self.run_eyes(eyes), expected_BF[slice(*eyes.value)], tolerance)
-        for pixels_HW, expected_F in zip(golden.mouth_pixels_BHW, golden.mouth_features_BF, strict=True):
-            self.mouth_crop_BHW[0] = pixels_HW
+        mouths = zip(golden.mouth_pixels_BHW, golden.mouth_neutral_BM, golden.mouth_features_BF, strict=True)
+        for pixels_HW, neutral_M, expected_F in mouths:
+            self.mouth_crop_BHW[0], self.mouth_neutral_BM[0] = pixels_HW, neutral_M
             self.mouth_features_BF.fill(np.nan)
             _check_features("mouth.onnx", self.run_mouth(), expected_F[None], tolerance)
+        self.eye_neutral_BM.fill(0.0)
+        self.mouth_neutral_BM.fill(0.0)
 
 
-class _BoundRun:
-    """A session with its input and output bound to arrays in ordinary memory; a GPU provider copies to and fro."""
+class BoundRun:
+    """A session with its inputs and output bound to arrays in ordinary memory; a GPU provider copies to and fro."""
 
-    def __init__(self, session: Session, pixels_BHW: NDArray[np.uint8], features_BF: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        pixels_BHW: NDArray[np.uint8],
+        neutral_BM: NDArray[np.float32],
+        features_BF: NDArray[np.float32],
+    ) -> None:
         binding = session.io_binding()
         binding.bind_input(INPUT_NAME, "cpu", 0, np.uint8, pixels_BHW.shape, pixels_BHW.ctypes.data)
+        binding.bind_input(NEUTRAL_NAME, "cpu", 0, np.float32, neutral_BM.shape, neutral_BM.ctypes.data)
         binding.bind_output(OUTPUT_NAME, "cpu", 0, np.float32, features_BF.shape, features_BF.ctypes.data)
         self._binding = binding
         self._run = session.run_with_iobinding
-        self._arrays = (pixels_BHW, features_BF)  # the binding knows only their addresses
+        self._arrays = (pixels_BHW, neutral_BM, features_BF)  # the binding knows only their addresses
 
     def __call__(self) -> None:
+        """Fills the features; releases the interpreter lock meanwhile."""
         self._run(self._binding)
+
+
+def _pixels_port(batch: int) -> tuple[str, list[int], str]:
+    return INPUT_NAME, [batch, CROP_SIZE_PX, CROP_SIZE_PX], "tensor(uint8)"
 
 
 def _check_features(

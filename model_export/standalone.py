@@ -5,9 +5,9 @@
     gaze          float32 [N, 4] degrees: left yaw, left pitch, right yaw, right pitch; towards the wearer's left and up
     confidence    float32 [N, 3] in 0..1: left eye, right eye, mouth
 
-The numbers are those that the service gives before its filter: the right eye is mirrored inside, the eyes read each other, EUs
-are clipped, the right eye's yaw is turned to the wearer's left. What the service adds (filter, hold and fade of unseen cameras)
-is not in the file.
+The numbers are those that the service gives before its filter: the right eye is mirrored inside, frames are compared with the
+face at rest that the head knows (the universal head knows none), the eyes read each other, EUs are clipped, the right eye's yaw
+is turned to the wearer's left. What the service adds (filter, hold and fade of unseen cameras) is not in the file.
 
 File versions (metadata "format": "mien-standalone")
     1   the inputs and outputs above; metadata format, version, eu_set, blendshape_names, gaze_names, confidence_names, crops
@@ -15,6 +15,7 @@ File versions (metadata "format": "mien-standalone")
     2   also slip (JSON): for cameras in whose crops the face has slipped, right_px, down_px, turn_deg and scale of
         model_export.contract.slip; whoever cuts the crops takes it out.
     3   eyes read each other (model_export.contract.eye_pair), where the bundle knows how.
+    4   frames are compared with the maps that the head holds (model_export.contract.head), which are in the file.
 
 Run as a program, `python -m model_export.standalone --bundle FOLDER --digest SHA256`, it reads a head file from stdin (nothing:
 the universal head) and writes the ONNX file to stdout: the service's way to it, which keeps the onnx package out of the service.
@@ -59,12 +60,12 @@ from model_export.contract.bundle import GOLDEN_TOLERANCE
 from model_export.contract.eye_pair import SIGNAL_RANGE_2S, in_range
 from model_export.contract.head import OUTPUT_COUNT
 from model_export.errors import ExportError
-from model_export.estimates import confidences
+from model_export.estimates import confidences, model_of
 from model_export.onnx_features import onnx_features
-from model_export.runtime import INPUT_NAME, OUTPUT_NAME, open_session
+from model_export.runtime import INPUT_NAME, NEUTRAL_NAME, OUTPUT_NAME, open_session
 
 STANDALONE_FORMAT: Final = "mien-standalone"
-STANDALONE_VERSION: Final = 3
+STANDALONE_VERSION: Final = 4
 GAZE_NAMES: Final = ("leftYaw", "leftPitch", "rightYaw", "rightPitch")
 OUTPUTS: Final = {"values": EU_COUNT, "gaze": len(GAZE_NAMES), "confidence": len(Camera)}
 _EUS: Final = len(EYE_MOVEMENTS)
@@ -119,6 +120,9 @@ def _assembled(bundle: Bundle, head: Head) -> onnx.ModelProto:
     )
     graph.add("Concat", Camera.LEFT_EYE.label, mirrored, to=f"eye/{INPUT_NAME}", axis=0)
     graph.add("Identity", Camera.MOUTH.label, to=f"mouth/{INPUT_NAME}")
+    left, right, mouth_neutral = (_neutral(graph, camera, head) for camera in Camera)
+    graph.add("Concat", left, right, to=f"eye/{NEUTRAL_NAME}", axis=0)
+    graph.add("Identity", mouth_neutral, to=f"mouth/{NEUTRAL_NAME}")
     graph.take(eye.graph)
     graph.take(mouth.graph)
     both = graph.halve(f"eye/{OUTPUT_NAME}")
@@ -198,6 +202,15 @@ class _Graph:
             ],
             self._constants,
         )
+
+
+def _neutral(graph: _Graph, camera: Camera, head: Head) -> str:
+    """The map that a camera's frames are compared with, once for each; zeros where the head knows none."""
+    name = f"{camera.label}/{NEUTRAL_NAME}"
+    map_M = head.neutral.get(camera, np.zeros(MAP_COUNT, np.float32))
+    count = graph.add("Shape", camera.label, start=0, end=1)
+    shape = graph.add("Concat", count, *graph.numbers(**{f"{name}/count": [MAP_COUNT]}), axis=0)
+    return graph.add("Expand", *graph.numbers(np.float32, **{f"{name}/map_M": map_M}), shape)
 
 
 def _region(graph: _Graph, camera: Camera, region: RegionHead, features: str) -> list[str]:
@@ -288,8 +301,9 @@ def _require_agreement(model: bytes, bundle: Bundle, head: Head) -> None:
     eye_NHW, mouth_NHW = golden.eye_pixels_BHW[:count], golden.mouth_pixels_BHW[:count]
     # golden pictures of eyes are mirrored already: the right eye of the wearer sees them the other way round
     found = run_standalone(model, (eye_NHW, eye_NHW[:, :, ::-1], mouth_NHW))
-    eye_NF, mouth_NF = onnx_features(bundle.eye_onnx, eye_NHW, 1), onnx_features(bundle.mouth_onnx, mouth_NHW, 1)
-    for name, expected in served(head, (eye_NF, eye_NF, mouth_NF), bundle.eye_pair).items():
+    seen = zip(Camera, (eye_NHW, eye_NHW, mouth_NHW), strict=True)
+    features = [onnx_features(model_of(bundle, camera), crops, 1, head.neutral.get(camera)) for camera, crops in seen]
+    for name, expected in served(head, features, bundle.eye_pair).items():
         difference = float(np.abs(found[name] - expected).max())
         if not difference <= GOLDEN_TOLERANCE:
             raise ExportError(

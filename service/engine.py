@@ -47,6 +47,8 @@ OnAnswer = Callable[[Reply | WireError], None]
 STOP_S: Final = 5.0
 """A frame set takes milliseconds; a thread that has not ended by then hangs in a driver."""
 _RIG: Final[Rig] = {}
+_NOTHING: Final = np.float32(0.0)
+"""What the frames of an unknown face are compared with."""
 
 _log = logging.getLogger("mien.engine")
 _now = time.perf_counter_ns
@@ -58,7 +60,8 @@ class EngineConfig:
 
     filters: FilterConfig = field(default_factory=FilterConfig)
     place_faces: bool = True
-    """Whether the crops of wearers without a head of their own follow their faces, where the bundle can tell where those are."""
+    """Whether the crops of wearers without a head of their own follow their faces, where the bundle can tell where those are, and
+    are compared with the mean of what they do."""
 
 
 class Engine:
@@ -184,7 +187,8 @@ class Engine:
         pictures = [decode_image(frame) for frame in frames]
         decoded_ns = _now() if any(frame.encoding is Encoding.JPEG for frame in frames) else started_ns
         head = self.heads.folded(setup.wearer)
-        cameras = self._fill_crops(setup, face.placer.slips(head.head, setup.rig), frames, pictures)
+        slips = face.placer.slips(head.head, setup.rig)
+        cameras = self._fill_inputs(setup, slips, face.placer.neutral(head.head), frames, pictures)
         warped_ns = _now()
         self._run_backbones(cameras)
         inferred_ns = _now()
@@ -206,10 +210,11 @@ class Engine:
         )
         return Reply(values, connection.drops, lag_ms, stages)
 
-    def _fill_crops(
+    def _fill_inputs(
         self,
         setup: "_Setup",
         slips: Mapping[Camera, Slip],
+        neutral: Mapping[Camera, NDArray[np.float32]],
         frames: list[EncodedFrame],
         pictures: list[NDArray[np.uint8]],
     ) -> set[Camera]:
@@ -218,6 +223,8 @@ class Engine:
             camera = frame.camera
             crop_HW = runtime.mouth_crop_BHW[0] if camera is Camera.MOUTH else runtime.eye_crops_BHW[camera]
             setup.plan(camera, frame.width, frame.height, slips.get(camera, NO_SLIP)).cut(pixels_HW, crop_HW)
+            neutral_M = runtime.mouth_neutral_BM[0] if camera is Camera.MOUTH else runtime.eye_neutral_BM[camera]
+            neutral_M[:] = neutral.get(camera, _NOTHING)
             cameras.add(camera)
         return cameras
 

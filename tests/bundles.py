@@ -30,15 +30,20 @@ from model_export.contract import (
     Resting,
     write_bundle,
 )
+from model_export.contract.bundle import golden_neutral
 from model_export.contract.eye_pair import PAIR_INPUTS
 from model_export.contract.head import OUTPUT_COUNT
+from model_export.runtime import NEUTRAL_NAME
 
 OPSET = 18
 MAP_CHANNELS = MAP_COUNT // 8**2
 
 
 def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str = "features") -> bytes:
-    """A backbone of two convolutions as ONNX: normalisation in the graph, 0.4 MMAC, its last layer's features about 0 +- 1."""
+    """A backbone of two convolutions as ONNX: normalisation in the graph, 0.4 MMAC, its last layer's features about 0 +- 1.
+
+    A tenth of the neutral map is taken off the map before the last layer.
+    """
     random = np.random.default_rng(seed)
     weights: dict[str, NDArray[Any]] = {
         "scale": np.array(1 / 64, np.float32),
@@ -46,6 +51,7 @@ def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str
         "image_shape": np.array([-1, 1, CROP_SIZE_PX, CROP_SIZE_PX], np.int64),
         "first": (random.standard_normal((6, 1, 4, 4)) / 2).astype(np.float32),
         "second": (random.standard_normal((MAP_CHANNELS, 6, 4, 4)) / 6).astype(np.float32),
+        "tenth": np.array(0.1, np.float32),
         "last_MF": (random.standard_normal((MAP_COUNT, LAST_COUNT)) / 70).astype(np.float32),
     }
     steps = [
@@ -58,13 +64,18 @@ def make_backbone(seed: int = 0, *, input_name: str = "pixels", output_name: str
         helper.make_node("Conv", ["first_relu", "second"], ["second_out"], strides=[4, 4]),
         helper.make_node("Relu", ["second_out"], ["second_relu"]),
         helper.make_node("Flatten", ["second_relu"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "last_MF"], ["last"]),
+        helper.make_node("Mul", [NEUTRAL_NAME, "tenth"], ["taken_off"]),
+        helper.make_node("Sub", ["flat", "taken_off"], ["compared"]),
+        helper.make_node("Gemm", ["compared", "last_MF"], ["last"]),
         helper.make_node("Concat", ["last", "flat"], [output_name], axis=1),
     ]
     graph = helper.make_graph(
         steps,
         "backbone",
-        [helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["batch", CROP_SIZE_PX, CROP_SIZE_PX])],
+        [
+            helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["batch", CROP_SIZE_PX, CROP_SIZE_PX]),
+            helper.make_tensor_value_info(NEUTRAL_NAME, TensorProto.FLOAT, ["batch", MAP_COUNT]),
+        ],
         [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, ["batch", FEATURE_COUNT])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
@@ -109,6 +120,7 @@ def make_resting(**changes: Any) -> Resting:
         zeros[f"{part}_slip_M4"] = np.zeros((MAP_COUNT, 4), np.float32)
         zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
         zeros[f"{part}_moving_M"] = np.zeros(MAP_COUNT, np.float32)
+        zeros[f"{part}_share_1"] = np.zeros(1, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
 
 
@@ -137,20 +149,28 @@ def make_crops(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.kron(coarse_BHW, np.ones((1, CROP_SIZE_PX // 8, CROP_SIZE_PX // 8))).astype(np.uint8)
 
 
-def run_backbone(model: bytes, pixels_BHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Features float32 [B, 1280] of a backbone, by a plain session of its own."""
+def run_backbone(
+    model: bytes, pixels_BHW: NDArray[np.uint8], neutral_BM: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Features float32 [B, 1280] of a backbone, by a plain session of its own; compared with nothing by default."""
+    if neutral_BM is None:
+        neutral_BM = np.zeros((len(pixels_BHW), MAP_COUNT), np.float32)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    features_BF: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pixels_BHW})[0]
+    features_BF: NDArray[np.float32] = session.run(
+        None, {session.get_inputs()[0].name: pixels_BHW, NEUTRAL_NAME: neutral_BM}
+    )[0]
     return features_BF
 
 
 def make_golden(eye_onnx: bytes, mouth_onnx: bytes, head: Head, count: int = 3) -> Golden:
     """Golden vectors as the exporter would write them."""
     eye_pixels_BHW, mouth_pixels_BHW = make_crops(count, 1), make_crops(count, 2)
-    eye_features_BF = run_backbone(eye_onnx, eye_pixels_BHW)
-    mouth_features_BF = run_backbone(mouth_onnx, mouth_pixels_BHW)
+    eye_features_BF, mouth_features_BF = (
+        run_backbone(model, pixels_BHW, golden_neutral(run_backbone(model, pixels_BHW)[:, LAST_COUNT:]))
+        for model, pixels_BHW in ((eye_onnx, eye_pixels_BHW), (mouth_onnx, mouth_pixels_BHW))
+    )
     return Golden(
         eye_pixels_BHW,
         mouth_pixels_BHW,

@@ -10,7 +10,10 @@ Bundle versions (bundle.json, "format": "mien-bundle")
     3   so may resting.safetensors (model_export.contract.resting).
     4   "features" float32 [batch, 1280]: the map behind the last layer's (model_export.contract.head). No anchors: what is
         fitted to the map needs none. Bundles of versions 1 to 3 are refused, for they lack the map.
-    5   eye_pair.safetensors may stand beside them (model_export.contract.eye_pair). Bundles of version 4 have none.
+    5   eye_pair.safetensors may stand beside them (model_export.contract.eye_pair).
+    6   a second input "neutral" float32 [batch, 1024]: the map that the last layer compares the crop's with, zeros for none; each
+        golden crop is compared with the map of the one before it, the first with nothing. Bundles of versions 1 to 5 are refused,
+        for they compare nothing.
 
 What needs a session (golden features, the graph's own input and output shapes) is checked by model_export.runtime.
 """
@@ -35,13 +38,12 @@ from model_export.contract.errors import BundleError, ContractError, HeadError
 from model_export.contract.expression_units import EU_NAMES, EU_SET_VERSION
 from model_export.contract.eye_pair import EYE_PAIR_FILE, EyePair, read_eye_pair, write_eye_pair
 from model_export.contract.frames import CROP_SIZE_PX, CROP_SPAN_CM, Camera
-from model_export.contract.head import FEATURE_COUNT, OUTPUT_COUNT, Head, read_head, write_head
+from model_export.contract.head import FEATURE_COUNT, LAST_COUNT, OUTPUT_COUNT, Head, read_head, write_head
 from model_export.contract.onnx_header import read_onnx_header
 from model_export.contract.resting import RESTING_FILE, Resting, read_resting, write_resting
 
 BUNDLE_FORMAT: Final = "mien-bundle"
-BUNDLE_VERSION: Final = 5
-_READ_VERSIONS: Final = (4, BUNDLE_VERSION)
+BUNDLE_VERSION: Final = 6
 OPSETS: Final = range(17, 25)
 """Operator sets that a bundle may use: what torch exports and the pinned onnxruntime runs."""
 GOLDEN_TOLERANCE: Final = 1e-4
@@ -71,6 +73,16 @@ class Golden:
     """Raw outputs of the universal head's left_eye region."""
     mouth_out_BO: NDArray[np.float32]
 
+    @property
+    def eye_neutral_BM(self) -> NDArray[np.float32]:  # noqa: N802 - an array, named by its axes
+        """What each eye crop is compared with, float32 [B, 1024]."""
+        return golden_neutral(self.eye_features_BF[:, LAST_COUNT:])
+
+    @property
+    def mouth_neutral_BM(self) -> NDArray[np.float32]:  # noqa: N802 - likewise
+        """What each mouth crop is compared with, float32 [B, 1024]."""
+        return golden_neutral(self.mouth_features_BF[:, LAST_COUNT:])
+
     def __post_init__(self) -> None:
         for part in ("eye", "mouth"):
             pixels, features, out = (
@@ -89,6 +101,11 @@ class Golden:
                         f"{part} should hold one or more {np.dtype(dtype)} {list(shape)}. "
                         f"Found {array.dtype} {list(array.shape)}.",
                     )
+
+
+def golden_neutral(map_BM: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What golden crops with these maps are compared with: the one before each, the first with nothing."""
+    return np.concatenate([np.zeros_like(map_BM[:1]), map_BM[:-1]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +204,7 @@ def read_bundle(folder: Path, *, with_others: bool = True) -> Bundle:
         raise BundleError("bundle.json", f"expected a bundle description. Found one that lacks {error}.") from None
     for key, expected in (
         ("format", (BUNDLE_FORMAT,)),
-        ("version", _READ_VERSIONS),
+        ("version", (BUNDLE_VERSION,)),
         ("eu_set", (EU_SET_VERSION,)),
         ("eu_names", (list(EU_NAMES),)),
         ("crops", (_CROPS,)),

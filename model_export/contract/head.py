@@ -1,7 +1,8 @@
 """The head: the small trainable part that turns the features of a crop into expression units.
 
 Axes: B batch, F feature, A adapter, O output, M feature of the map. A backbone gives 1,280 features for a crop: f, the 256 of its
-last layer, and behind them m, the 1,024 of the map (16 channels at 8x8) that its last layer reads. For each region:
+last layer, and behind them m, the 1,024 of the map (16 channels at 8x8) that its last layer reads. The last layer reads it beside
+the map of the same face at rest, where that is known (`Head.neutral`); the map knows nothing of that. For each region:
 
     adapted = f + relu(f @ down_FA + down_bias_A) @ up_AF        (a residual bottleneck adapter, Houlsby 2019)
     out     = adapted @ weight_FO + m @ map_MO + bias_O          (one fused linear layer for all EUs)
@@ -18,6 +19,7 @@ Head file versions (safetensors, metadata "format": "mien-head")
         written as version 1.
     3   also "<region>.map_MO" of the regions that read the map, "<region>.reference_M" and "<region>.slip" float32 [4] of the
         cameras whose slip is known (model_export.contract.slip). Heads without any are written as version 2 or 1.
+    4   also "<region>.neutral_M" of the cameras whose frames are compared. Heads without any are written as before.
 """
 
 from collections.abc import Mapping
@@ -38,7 +40,7 @@ from model_export.contract.safetensors_header import pack_metadata, read_metadat
 from model_export.contract.slip import Slip
 
 HEAD_FORMAT: Final = "mien-head"
-HEAD_VERSION: Final = 3
+HEAD_VERSION: Final = 4
 LAST_COUNT: Final = 256
 """Features of a backbone's last layer."""
 MAP_COUNT: Final = 1024
@@ -105,14 +107,15 @@ class Head:
     """What held-out takes said of it; JSON values only."""
     rest: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
     """The last layer's features [256] of the face at rest that a camera's offsets are for; none where they are for all faces."""
-
+    neutral: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
+    """The map [1024] of the face at rest, or the mean of its maps in use, that a camera's frames are compared with."""
     reference: Mapping[Camera, NDArray[np.float32]] = field(default_factory=dict)
     """The map [1024] of the face at rest as it sat in a camera's crop when the head was fitted: what a slip is measured from."""
     slip: Mapping[Camera, Slip] = field(default_factory=dict)
     """How far the face has moved from there since: a camera's crops are cut so that it is in its place again."""
 
     def __post_init__(self) -> None:
-        for name, count in (("rest", LAST_COUNT), ("reference", MAP_COUNT)):
+        for name, count in (("rest", LAST_COUNT), ("neutral", MAP_COUNT), ("reference", MAP_COUNT)):
             for camera, array in getattr(self, name).items():
                 if array.shape != (count,) or array.dtype != np.float32 or not np.isfinite(array).all():
                     raise HeadError(
@@ -135,6 +138,7 @@ class Head:
 
 _REST: Final = "rest_F"
 _MAP: Final = "map_MO"
+_NEUTRAL: Final = "neutral_M"
 _REFERENCE: Final = "reference_M"
 _SLIP: Final = "slip"
 _PARTS: Final = tuple(part.name for part in fields(RegionHead) if part.name != _MAP)
@@ -150,11 +154,13 @@ def write_head(head: Head) -> bytes:
     tensors |= {f"{camera.label}.{_REST}": np.ascontiguousarray(rest_F) for camera, rest_F in head.rest.items()}
     maps = {camera: map_MO for camera in Camera if (map_MO := head[camera].map_MO) is not None}
     tensors |= {f"{camera.label}.{_MAP}": np.ascontiguousarray(map_MO) for camera, map_MO in maps.items()}
+    tensors |= {f"{camera.label}.{_NEUTRAL}": np.ascontiguousarray(map_M) for camera, map_M in head.neutral.items()}
     tensors |= {f"{camera.label}.{_REFERENCE}": np.ascontiguousarray(map_M) for camera, map_M in head.reference.items()}
     tensors |= {f"{camera.label}.{_SLIP}": np.array(astuple(slip), np.float32) for camera, slip in head.slip.items()}
+    needs = ((HEAD_VERSION, head.neutral), (3, maps or head.reference or head.slip), (2, head.rest))
     metadata = {
         "format": HEAD_FORMAT,
-        "version": HEAD_VERSION if maps or head.reference or head.slip else 2 if head.rest else 1,
+        "version": next((version for version, needed in needs if needed), 1),
         "eu_set": EU_SET_VERSION,
         "backbone_digest": head.backbone_digest,
         "head_version": head.head_version,
@@ -194,6 +200,7 @@ def read_head(data: bytes) -> Head:
             parent=None if parent is None else int(parent),
             report=dict(metadata["report"]),
             rest=_of_cameras(tensors, _REST),
+            neutral=_of_cameras(tensors, _NEUTRAL),
             reference=_of_cameras(tensors, _REFERENCE),
             slip={camera: Slip(*map(float, slip)) for camera, slip in _of_cameras(tensors, _SLIP).items()},
         )

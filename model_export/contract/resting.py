@@ -9,8 +9,8 @@ the same fitting's face at rest, linearly, and the offsets of a head are moved b
     shift_o = (r - mean) . shift_FO[:, o]
 
 A prediction, not the answers at rest themselves: those are mostly noise of a weak head, and taken away whole they make free
-movement worse (docs/experiments.md). Neutral-image conditioning, as a rest image for a second input would be, without a second
-input: it costs nothing per frame.
+movement worse (docs/experiments.md). They are what is left after every frame was compared with the map at rest, in the backbone
+itself (Head.neutral), which needs nothing of what is kept here.
 
 And the same face at rest tells how a headset slipped that was put on again, or during use: the map m below the last layer shows
 where things are, and its difference from the map of the rest that a head was fitted in tells all of it, linearly again:
@@ -19,14 +19,20 @@ where things are, and its difference from the map of the rest that a head was fi
 
 With the mean map of faces at rest for a reference, the same says how far this face is from where most faces are in their crops.
 With the mean map of faces that move, so does the mean of this face's maps over some seconds of movement: nobody need rest for it.
+And that mean tells how the face is made, if less than its rest would: the map at rest is looked for from the mean one of faces at
+rest, by the share of what the mean of movement is off its like that is this face's own, and not of what it did in these seconds:
+
+    neutral = place + share (mean - moving)
 
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
     2   also eye_slip_M4, mouth_slip_M4 float16 [1024, 4], eye_place_M, mouth_place_M float16 [1024].
     3   also eye_moving_M, mouth_moving_M float16 [1024].
+    4   also eye_share_1, mouth_share_1 float16 [1].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import exp
 from typing import Final
@@ -44,7 +50,7 @@ from model_export.contract.slip import Slip
 
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
-_VERSION: Final = 3
+_VERSION: Final = 4
 _REMEDY: Final = "run mien resting again"
 _MOST_LOG: Final = 0.5
 """Of a scale that is read: beyond, the map is of something else."""
@@ -69,6 +75,9 @@ class Resting:
     eye_moving_M: NDArray[np.float32]
     """The map of a face that moves, mean over fittings."""
     mouth_moving_M: NDArray[np.float32]
+    eye_share_1: NDArray[np.float32]
+    """How much of what a mean map of movement is off `moving` by is how the face is made."""
+    mouth_share_1: NDArray[np.float32]
     fittings: int
     """Fittings that it was learnt from."""
 
@@ -81,6 +90,7 @@ class Resting:
                 f"{part}_slip_M4": (MAP_COUNT, 4),
                 f"{part}_place_M": (MAP_COUNT,),
                 f"{part}_moving_M": (MAP_COUNT,),
+                f"{part}_share_1": (1,),
             }
         require_float32(self, shapes, ContractError, _REMEDY)
 
@@ -102,6 +112,12 @@ class Resting:
         """The mean map [1024] of faces that move, likewise: what a mean over seconds of use is compared with."""
         return self.mouth_moving_M if camera is Camera.MOUTH else self.eye_moving_M
 
+    def neutral(self, camera: Camera, mean_M: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What frames of a face are compared with, [1024], whose maps had this mean [1024] over seconds of movement."""
+        share_1 = self.mouth_share_1 if camera is Camera.MOUTH else self.eye_share_1
+        found_M = self.place(camera) + share_1 * (mean_M - self.moving(camera))
+        return np.maximum(found_M, np.float32(0.0)).astype(np.float32)
+
     def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
         """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px, 1.5 degrees, 3 %."""
         slip_M4 = self.mouth_slip_M4 if camera is Camera.MOUTH else self.eye_slip_M4
@@ -110,23 +126,31 @@ class Resting:
         return slip.mirrored() if camera is Camera.RIGHT_EYE else slip
 
 
-def rested(head: Head, rest: dict[Camera, NDArray[np.float32]], resting: Resting | None) -> Head:
+def rested(head: Head, rest: Mapping[Camera, NDArray[np.float32]], resting: Resting | None) -> Head:
     """The head moved to these features of a face at rest, one row [1280] for each camera that saw it; others stay.
 
-    What the head was moved to before is taken back, so that a headset can be put on again and again. A wearer's head that does
-    not know the rest it was fitted in stays: its fit has made up for that rest already. Without `resting` the head is returned as
-    it is. Version, parent and report stay.
+    The rows are of frames that were compared with nothing. From now on frames are compared with their maps, and offsets are moved
+    by what `resting` says of them, if it is there. What the head was moved to before is taken back, so that a headset can be put
+    on again and again. A wearer's head that does not know the rest it was fitted in stays: its fit has made up for that rest
+    already. Version, parent and report stay.
     """
     rest = {
-        camera: rest_F[:LAST_COUNT] for camera, rest_F in rest.items() if head.head_version == 0 or camera in head.rest
+        camera: rest_F
+        for camera, rest_F in rest.items()
+        if head.head_version == 0 or camera in head.rest or camera in head.neutral
     }
-    if resting is None or not rest:
+    if not rest:
+        return head
+    neutral = {camera: rest_F[LAST_COUNT:] for camera, rest_F in rest.items()}
+    head = replace(head, neutral={**head.neutral, **neutral})
+    if resting is None:
         return head
     regions = [head[camera] for camera in Camera]
     for camera, rest_F in rest.items():
-        shift_O = resting.shift(camera, rest_F, head.rest.get(camera))
+        shift_O = resting.shift(camera, rest_F[:LAST_COUNT], head.rest.get(camera))
         regions[camera] = replace(head[camera], bias_O=(head[camera].bias_O + shift_O).astype(np.float32))
-    return replace(head, left_eye=regions[0], right_eye=regions[1], mouth=regions[2], rest={**head.rest, **rest})
+    last = {camera: rest_F[:LAST_COUNT] for camera, rest_F in rest.items()}
+    return replace(head, left_eye=regions[0], right_eye=regions[1], mouth=regions[2], rest={**head.rest, **last})
 
 
 def write_resting(resting: Resting) -> bytes:
@@ -142,6 +166,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_place_M": resting.mouth_place_M.astype(np.float16),
         "eye_moving_M": resting.eye_moving_M.astype(np.float16),
         "mouth_moving_M": resting.mouth_moving_M.astype(np.float16),
+        "eye_share_1": resting.eye_share_1.astype(np.float16),
+        "mouth_share_1": resting.mouth_share_1.astype(np.float16),
     }
     return save_safetensors(
         tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from calibration.ablations import ROWS, UNIVERSAL, AblatedWearer, ablate_wearer, summary, table
-from calibration.calibrate import CalibrateConfig
+from calibration.calibrate import CalibrateConfig, calibrate
 from calibration.evaluate import METHODS, evaluate_wearer
 from calibration.fit import FitConfig
 from calibration.material import FitTake, material_of
@@ -98,7 +98,7 @@ def test_every_variant_is_made_and_none_is_the_full_method(variants: dict[str, V
     assert cues_of(full) == list(ASKED)
     for name, one in variants.items():
         told = one.head is full.head and one.resting is full.resting
-        told &= (one.config, one.slips) == (full.config, full.slips)
+        told &= one.config == full.config and one.looked is full.looked
         alike = name in (FULL, "first 12 cues")  # this person is asked for none of the later ones
         assert (told and same_targets(one, full)) == alike, name
 
@@ -120,11 +120,13 @@ def test_variants_of_the_configuration_change_nothing_else(
 
 def test_unplaced_crops_are_those_of_the_rig(variants: dict[str, Variant], measured: Measured) -> None:
     one, full = variants["not placed"], variants[FULL]
-    assert (one.slips, full.slips) == ({}, measured.slips)
-    assert full.slips
+    assert one.looked is measured.unplaced
+    assert full.looked is measured.placed
+    assert not one.looked.slips
+    assert full.looked.slips
     assert same_targets(one, full)
-    camera = next(iter(full.slips))
-    for take, unplaced, whole in zip(one.takes, measured.seen_unplaced, full.takes, strict=True):
+    camera = next(iter(full.looked.slips))
+    for take, unplaced, whole in zip(one.takes, measured.unplaced.seen, full.takes, strict=True):
         assert take.seen is unplaced
         assert not np.array_equal(take.seen.features[camera], whole.seen.features[camera])
 
@@ -139,11 +141,26 @@ def test_a_rest_that_is_not_fitted_to_moves_the_offsets_all_the_same(
 ) -> None:
     one = variants["no rest in the fit"]
     assert cues_of(one) == cues_of(variants[FULL])[1:]
-    rest = rest_features([of(variants[FULL], "rest").seen])
+    rest = rest_features([of(variants["not compared"], "rest").seen])
     moved_head = rested(bundle.head, rest, bundle.resting)
+    found = calibrate(one.takes, one.head, config=CONFIG, rest=one.looked.rest, resting=one.resting)
     for camera in Camera:
-        np.testing.assert_array_equal(one.head[camera].bias_O, moved_head[camera].bias_O)
-        assert not np.array_equal(one.head[camera].bias_O, bundle.head[camera].bias_O)
+        np.testing.assert_array_equal(found.head.rest[camera], moved_head.rest[camera])
+        np.testing.assert_array_equal(found.head.neutral[camera], moved_head.neutral[camera])
+
+
+def test_frames_that_are_compared_with_nothing_are_seen_otherwise_and_so_is_the_head(
+    variants: dict[str, Variant],
+) -> None:
+    one, full = variants["not compared"], variants[FULL]
+    assert same_targets(one, full)
+    for plain, compared in zip(one.takes, full.takes, strict=True):
+        for camera, features_TF in plain.seen.features.items():
+            same_TF = features_TF == compared.seen.features[camera]
+            assert same_TF[:, LAST_COUNT:].all()
+            assert not same_TF[:, :LAST_COUNT].any(axis=1).all()
+    assert one.looked.slips == full.looked.slips
+    assert not calibrate(one.takes, one.head, config=CONFIG, rest=one.looked.rest, resting=one.resting).head.neutral
 
 
 def test_labels_count_fully_where_there_is_one(variants: dict[str, Variant]) -> None:

@@ -10,6 +10,7 @@ from calibration.calibrate import CalibrateConfig, Calibration, calibrate
 from calibration.features import answers_of
 from calibration.fit import FitConfig
 from calibration.material import FitTake
+from calibration.rested import rest_features
 from model_export.contract import EU_INDEX, LAST_COUNT, MOUTH_EUS, Camera, HeadError, read_head, write_head
 from tests.bundles import make_resting
 from tests.calibration.synthetic_wearer import (
@@ -70,14 +71,13 @@ def test_eus_that_no_take_asked_for_answer_as_before(calibrated: Calibration) ->
 
 def test_the_rest_take_moves_what_no_cue_asks_for() -> None:
     takes = calibration_takes(HEAD, OWN)
-    rest_F = np.median(next(take for take in takes if take.seen.cue == "rest").seen.features[Camera.MOUTH], axis=0)[
-        :LAST_COUNT
-    ]
+    rest = rest_features([take.seen for take in takes])
+    rest_F = rest[Camera.MOUTH][:LAST_COUNT]
     forward = MOUTH_EUS.index("jawForward")
     shift_FO = np.zeros((LAST_COUNT, 33), np.float32)
     shift_FO[:, forward] = 0.07 / LAST_COUNT
-    resting = make_resting(mouth_mean_F=rest_F.astype(np.float32) - 1, mouth_shift_FO=shift_FO)
-    found = calibrate(takes, HEAD, config=QUICK, resting=resting)
+    resting = make_resting(mouth_mean_F=rest_F - 1, mouth_shift_FO=shift_FO)
+    found = calibrate(takes, HEAD, config=QUICK, rest=rest, resting=resting)
     assert found.report["eus"]["jawForward"]["source"] == "rested"
     assert found.report["eus"]["jawOpen"]["source"] == "fitted"
     assert found.report["summary"]["eus_better"] == sum(
@@ -87,7 +87,10 @@ def test_the_rest_take_moves_what_no_cue_asks_for() -> None:
     fresh = cue_take(HEAD, OWN, "smile", seed=51)
     old_TO, new_TO = (head.mouth.apply(fresh.seen.features[Camera.MOUTH]) for head in (HEAD, found.head))
     np.testing.assert_allclose(new_TO[:, forward] - old_TO[:, forward], 0.07, atol=1e-3)
-    np.testing.assert_array_equal(read_head(write_head(found.head)).rest[Camera.MOUTH], rest_F)
+    kept = read_head(write_head(found.head))
+    np.testing.assert_array_equal(kept.rest[Camera.MOUTH], rest_F)
+    for known in (kept.neutral, kept.reference):
+        np.testing.assert_array_equal(known[Camera.MOUTH], rest[Camera.MOUTH][LAST_COUNT:])
 
 
 def test_version_and_parent_count_up(calibrated: Calibration) -> None:

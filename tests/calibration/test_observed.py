@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from calibration.features import TakeFeatures, features_of
 from calibration.observed import Observed
 from calibration.realign import moved_back, placed
+from calibration.rested import neutral_of, rest_features
 from calibration.seen import SeenTake, see, see_take
-from model_export.contract import MAP_COUNT, Bundle, Camera, Take
+from model_export.contract import LAST_COUNT, MAP_COUNT, Bundle, Camera, Take
 from tests.bundles import make_bundle, make_resting
 from tests.calibration.moving_pictures import Person, calibration
 
@@ -35,9 +36,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         said.append(f"see {take.cue}")
         return see_take(take, neutral)
 
-    def features(take: Take, bundle: Bundle) -> TakeFeatures:
+    def features(
+        take: Take, bundle: Bundle, neutral: Mapping[Camera, NDArray[np.float32]] | None = None
+    ) -> TakeFeatures:
         said.append(f"features {take.cue}")
-        return features_of(take, bundle)
+        return features_of(take, bundle, neutral)
 
     monkeypatch.setattr("calibration.observed.see_take", seen)
     monkeypatch.setattr("calibration.observed.features_of", features)
@@ -57,7 +60,7 @@ def test_it_gives_what_measuring_anew_gives(bundle: Bundle, takes: list[Take]) -
             np.testing.assert_array_equal(observed.features(take, None).features[camera], features_TF)
 
 
-def test_faces_are_placed_by_their_rest(bundle: Bundle, takes: list[Take]) -> None:
+def test_faces_are_placed_by_their_rest_and_compared_with_it(bundle: Bundle, takes: list[Take]) -> None:
     read = np.random.default_rng(3).normal(0, 0.02, (MAP_COUNT, 4)).astype(np.float32)
     knowing = replace(bundle, resting=make_resting(eye_slip_M4=read, mouth_slip_M4=read))
     observed = Observed(knowing)
@@ -65,10 +68,16 @@ def test_faces_are_placed_by_their_rest(bundle: Bundle, takes: list[Take]) -> No
     assert slips
     assert observed.placed(takes[0]) == slips
     assert observed.placed(None) == {}
-    expected = features_of(moved_back(takes[1], slips), knowing).features
+    assert observed.rest(None) == {}
+    rest = rest_features([features_of(moved_back(takes[0], slips), knowing)])
+    for camera, rest_F in observed.rest(takes[0]).items():
+        np.testing.assert_array_equal(rest_F, rest[camera])
+    expected = features_of(moved_back(takes[1], slips), knowing, neutral_of(rest)).features
     for camera, features_TF in observed.features(takes[1], takes[0]).features.items():
         np.testing.assert_array_equal(features_TF, expected[camera])
-        assert (camera in slips) != np.array_equal(features_TF, observed.features(takes[1], None).features[camera])
+        alike_TF = features_TF == observed.features(takes[1], None).features[camera]
+        assert (camera in slips) != alike_TF[:, LAST_COUNT:].all()
+        assert not alike_TF[:, :LAST_COUNT].all()
 
 
 def test_nothing_is_measured_twice(bundle: Bundle, takes: list[Take], measured: list[str]) -> None:

@@ -7,16 +7,18 @@ import pytest
 
 from calibration.features import TakeFeatures
 from calibration.recentre import RecentreConfig, recentre, recentre_judged
-from calibration.rested import LEAST_FRAMES
+from calibration.rested import LEAST_FRAMES, rest_features
 from model_export.contract import (
     EU_INDEX,
     EYE_MOVEMENTS,
     FEATURE_COUNT,
     LAST_COUNT,
+    MAP_COUNT,
     MOUTH_EUS,
     Camera,
     Head,
     read_head,
+    rested,
     write_head,
 )
 from tests.bundles import make_head, make_resting
@@ -184,10 +186,12 @@ def test_what_rest_tells_moves_the_head_before_anything_is_judged() -> None:
     resting = make_resting(mouth_shift_FO=shift_FO)
     seen.features[Camera.MOUTH][:] = 1.0
     universal = replace(resting_head(jawOpen=0.16, mouthSmileLeft=0.2), head_version=0, parent=None)
-    found = recentre_judged(universal, seen, resting=resting)
+    told = rest_features([seen])
+    found = recentre_judged(universal, seen, begun=rested(universal, told, resting))
     assert found.head.mouth.bias_O[JAW] == pytest.approx(0.01, abs=1e-6)
     assert found.report["eus"]["jawOpen"] == {"before": 0.16, "after": 0.01, "source": "rested"}
     assert found.report["eus"]["mouthSmileLeft"] == {"before": 0.2, "after": 0.0, "source": "recentred"}
     np.testing.assert_array_equal(found.head.rest[Camera.MOUTH], np.ones(LAST_COUNT, np.float32))
-    again = recentre_judged(found.head, seen, resting=resting)
+    np.testing.assert_array_equal(found.head.neutral[Camera.MOUTH], np.ones(MAP_COUNT, np.float32))
+    again = recentre_judged(found.head, seen, begun=rested(found.head, told, resting))
     assert not again.better, "the same rest again moves nothing more"

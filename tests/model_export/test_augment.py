@@ -1,5 +1,6 @@
 """Augmentation: mirrors, keeps places within what is asked, spoils as often as asked, repeats by seed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_mirroring_turns_left_into_right() -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool) -> None:
-    config = AugmentConfig(spoiled=0.0, photometric=0.0)
+    config = AugmentConfig(spoiled=0.0, photometric=0.0, moved_px=0.0)
     found = []
     for seed in range(60):
         image_HW, _, way_23 = augment(dot(64, 90), np.random.default_rng(seed), config, mirrored=mirrored)
@@ -52,6 +53,26 @@ def test_a_place_in_the_crop_moves_no_further_than_asked(mirrored: bool) -> None
     # 26.5 px from the centre: shift 7.7, scale 2.7, rotation 3.7
     assert np.median(np.linalg.norm(np.array(found) - expected, axis=1)) < 8
     assert np.linalg.norm(np.median(found, axis=0) - expected) < 3
+
+
+def test_equal_draws_give_frames_of_a_fitting_one_place_and_light_and_noise_of_their_own() -> None:
+    config = AugmentConfig(spoiled=0.3, photometric=1.0, moved_px=0.0)
+    image_HW, own = np.full((128, 128), 120, np.uint8), np.random.default_rng(1)
+    image_HW[40:80, 30:90] = 60
+    ways, pictures = [], []
+    for _ in range(40):
+        seen = augment(image_HW, np.random.default_rng(3), config, mirrored=False, own=own)
+        if seen.intact:
+            ways.append(seen.way_23)
+            pictures.append(seen.pixels_HW.astype(float))
+    assert 20 < len(ways) < 36, "each is spoiled or not by itself"
+    assert np.ptp(np.stack(ways), axis=0).max() == 0.0
+    assert np.std([picture.mean() for picture in pictures]) < 1.0
+    moved = [
+        augment(image_HW, np.random.default_rng(3), replace(config, moved_px=1.0, spoiled=0.0), mirrored=False, own=own)
+        for _ in range(60)
+    ]
+    assert np.std([seen.way_23[:, 2] for seen in moved], axis=0) == pytest.approx(1.0, abs=0.4)
 
 
 def test_as_many_crops_are_spoiled_as_asked() -> None:
@@ -104,6 +125,7 @@ def test_a_face_whose_place_is_known_is_cut_there(mirrored: bool) -> None:
 
 def test_some_faces_stay_where_nobody_has_placed_them_and_those_move_further() -> None:
     config = AugmentConfig(spoiled=0.0, photometric=0.0, placed=0.5, placed_range=0.1, rotation_deg=0.0, scale=0.0)
+    config = replace(config, moved_px=0.0)
     found = []
     for seed in range(200):
         image_HW, *_ = augment(

@@ -9,15 +9,17 @@ import torch
 from model_export.augment import NO_AUGMENTATION
 from model_export.batches import BatchSource
 from model_export.begin import begin_with
-from model_export.contract import read_bundle
+from model_export.contract import MAP_COUNT, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import CheckpointError
 from model_export.export import read_run
 from model_export.losses import points_loss
-from model_export.network import ConvBlock, ExpressionNetwork
+from model_export.network import ConvBlock, ExpressionNetwork, Neutral
 from model_export.onnx_features import onnx_features
 from model_export.train import train
 from tests.model_export.train_tiny import TINY, tiny_config
+
+COMPARED = Neutral(torch.zeros(8, 8), torch.rand(8, MAP_COUNT, generator=torch.Generator().manual_seed(0)))
 
 
 def test_a_network_begun_with_a_bundle_says_what_the_bundle_says(disc_bundle: Path, disc_data: Path) -> None:
@@ -26,10 +28,12 @@ def test_a_network_begun_with_a_bundle_says_what_the_bundle_says(disc_bundle: Pa
     shard = open_shard(entries[0])
     eyes_BHW, mouths_BHW = shard.left_eye_THW[:8], shard.mouth_THW[:8]
     with torch.no_grad():
-        found = network.eval()(torch.from_numpy(np.array(eyes_BHW)), torch.from_numpy(np.array(mouths_BHW)))
-    expected_BO = bundle.head.left_eye.apply(onnx_features(bundle.eye_onnx, eyes_BHW, 8))
+        pixels = torch.from_numpy(np.array(eyes_BHW)), torch.from_numpy(np.array(mouths_BHW))
+        found = network.eval()(*pixels, COMPARED, COMPARED)
+    neutral_BM = COMPARED.of_rests_BM.numpy()
+    expected_BO = bundle.head.left_eye.apply(onnx_features(bundle.eye_onnx, eyes_BHW, 8, neutral_BM))
     np.testing.assert_allclose(found.eye_BO.numpy(), expected_BO, atol=2e-3)
-    expected_BO = bundle.head.mouth.apply(onnx_features(bundle.mouth_onnx, mouths_BHW, 8))
+    expected_BO = bundle.head.mouth.apply(onnx_features(bundle.mouth_onnx, mouths_BHW, 8, neutral_BM))
     np.testing.assert_allclose(found.mouth_BO.numpy(), expected_BO, atol=2e-3)
 
 
@@ -38,8 +42,9 @@ def test_its_norms_have_the_statistics_of_the_crops(disc_bundle: Path, disc_data
     begin_with(disc_bundle, network, entries)
     batch = BatchSource(entries, 64, NO_AUGMENTATION, seed=0)[0]
     with torch.no_grad():
-        calm = network.eval()(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
-        busy = network.train()(batch.eye_pixels_BHW, batch.mouth_pixels_BHW)
+        nothing = [Neutral(torch.zeros(count, count), torch.zeros(count, MAP_COUNT)) for count in (128, 64)]
+        calm = network.eval()(batch.eye_pixels_BHW, batch.mouth_pixels_BHW, *nothing)
+        busy = network.train()(batch.eye_pixels_BHW, batch.mouth_pixels_BHW, *nothing)
     assert (calm.mouth_BO - busy.mouth_BO).abs().mean() < 0.1 * calm.mouth_BO.std()
     assert float(points_loss(calm, batch)) < 1.0  # the points' layers are fitted, not drawn
 

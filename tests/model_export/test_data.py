@@ -165,6 +165,37 @@ def test_an_epoch_shows_every_frame_set_once_over_all_ranks(disc_data: Path) -> 
     assert len(shown) == 64
 
 
+def test_frames_that_come_together_are_of_one_fitting(disc_data: Path) -> None:
+    entries = list_shards(disc_data)
+    source = BatchSource(entries, 8, NO_AUGMENTATION, seed=4, together=4)
+    shown = set()
+    for step in range(source.steps_per_epoch):
+        batch = source[step]
+        assert batch.mouth_of_rests_BR.shape[1] <= 2  # each of these wearers has one fitting
+        assert (batch.mouth_of_rests_BR.sum(1) == 1).all(), "without augmentation all are compared with their rest"
+        assert batch.mouth_of_rests_BR.argmax(1).view(2, 4).float().std(1).max() == 0
+        shown |= {crop_HW.numpy().tobytes() for crop_HW in batch.mouth_pixels_BHW}
+    assert len(shown) == sum(entry.frames for entry in entries)
+
+
+def test_what_crops_are_compared_with_is_of_their_fitting_and_adds_to_one_or_nothing(disc_data: Path) -> None:
+    entries = list_shards(disc_data)
+    batch = BatchSource(entries, 32, AugmentConfig(spoiled=0.3), seed=6, together=32)[0]
+    for intact_B, of_rests_BR, of_crops_BB in (
+        (batch.eye_intact_B, batch.eye_of_rests_BR, batch.eye_of_crops_BB),
+        (batch.mouth_intact_B, batch.mouth_of_rests_BR, batch.mouth_of_crops_BB),
+    ):
+        whole_B = of_rests_BR.sum(1) + of_crops_BB.sum(1)
+        known_B = whole_B > 0
+        assert 0.4 < known_B.float().mean() < 0.9
+        np.testing.assert_allclose(whole_B[known_B], 1.0, rtol=1e-6)
+        assert (of_crops_BB.diagonal() == 0).all(), "no crop is compared with itself"
+        assert (of_crops_BB[:, intact_B == 0] == 0).all(), "nor with what cannot be read"
+        assert (of_crops_BB.sum(1) > 0).any()
+    assert (batch.eye_of_crops_BB[:32, 32:] == 0).all(), "a left eye is compared with left eyes"
+    assert (batch.eye_of_crops_BB[32:, :32] == 0).all()
+
+
 def test_worker_processes_make_the_same_batches(disc_data: Path) -> None:
     source = BatchSource(list_shards(disc_data), 4, AugmentConfig(), seed=2)
     stream = batches(source, 7, workers=1)

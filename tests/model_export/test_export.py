@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from model_export.checkpoint import WEIGHTS_FILE
-from model_export.contract import EU_NAMES, read_bundle
+from model_export.contract import EU_NAMES, MAP_COUNT, read_bundle
 from model_export.errors import CheckpointError, ExportError
 from model_export.export import TrainedRun, export, make_golden, read_run, require_agreement, to_onnx, write_checked
-from model_export.network import deployed
+from model_export.network import deployed, uncompared
 from model_export.onnx_features import onnx_features
 
 
@@ -31,16 +31,22 @@ def test_onnxruntime_gives_the_features_of_torch_for_any_batch(
     trained: TrainedRun, backbones: tuple[bytes, bytes]
 ) -> None:
     pixels_BHW = np.random.default_rng(0).integers(0, 256, (5, 128, 128), dtype=np.uint8)
+    neutral_BM = np.random.default_rng(1).random((5, MAP_COUNT)).astype(np.float32)
+    neutral_BM[2] = 0.0
     with torch.no_grad():
-        expected_BF = trained.network.eye(torch.from_numpy(pixels_BHW)).numpy()
+        expected_BF = trained.network.eye(torch.from_numpy(pixels_BHW), torch.from_numpy(neutral_BM)).numpy()
     for batch in (1, 2, 5):
-        np.testing.assert_allclose(onnx_features(backbones[0], pixels_BHW, batch), expected_BF, atol=1e-4)
+        np.testing.assert_allclose(onnx_features(backbones[0], pixels_BHW, batch, neutral_BM), expected_BF, atol=1e-4)
+    plain_F = onnx_features(backbones[0], pixels_BHW[2:3], 1)[0]
+    np.testing.assert_allclose(plain_F, expected_BF[2], atol=1e-4)
 
 
 def test_the_graph_has_the_promised_ends(backbones: tuple[bytes, bytes]) -> None:
     model = onnx.load_from_string(backbones[1])
-    (pixels,), (features,) = model.graph.input, model.graph.output
-    assert (pixels.name, features.name) == ("pixels", "features")
+    (pixels, neutral), (features,) = model.graph.input, model.graph.output
+    assert (pixels.name, neutral.name, features.name) == ("pixels", "neutral", "features")
+    batch, count = neutral.type.tensor_type.shape.dim
+    assert (batch.dim_param, count.dim_value) == ("batch", MAP_COUNT)
     shape = pixels.type.tensor_type.shape.dim
     assert (shape[0].dim_param, shape[1].dim_value, shape[2].dim_value) == ("batch", 128, 128)
     assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -54,7 +60,8 @@ def test_shipped_weights_take_two_bytes_each_and_compute_the_same(trained: Train
     assert len(halves) < 0.7 * len(whole)
     pixels_BHW = np.random.default_rng(5).integers(0, 256, (2, 128, 128), dtype=np.uint8)
     with torch.no_grad():
-        expected_BF = network.eye(torch.from_numpy(pixels_BHW)).numpy()
+        pixels = torch.from_numpy(pixels_BHW)
+        expected_BF = network.eye(pixels, uncompared(pixels)).numpy()
     np.testing.assert_allclose(onnx_features(halves, pixels_BHW, 2), expected_BF, atol=1e-4)
 
 

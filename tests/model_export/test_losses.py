@@ -25,6 +25,12 @@ def batch() -> Batch:
         mouth_intact_B=torch.ones(MOUTHS),
         eye_points_BK4=torch.zeros(EYES, EYE_POINTS, 4),
         mouth_points_BK4=torch.zeros(MOUTHS, MOUTH_POINTS, 4),
+        eye_rests_RHW=torch.zeros(1, 128, 128, dtype=torch.uint8),
+        eye_of_rests_BR=torch.zeros(EYES, 1),
+        eye_of_crops_BB=torch.zeros(EYES, EYES),
+        mouth_rests_RHW=torch.zeros(1, 128, 128, dtype=torch.uint8),
+        mouth_of_rests_BR=torch.zeros(MOUTHS, 1),
+        mouth_of_crops_BB=torch.zeros(MOUTHS, MOUTHS),
     )
 
 

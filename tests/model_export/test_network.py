@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.contract import FEATURE_COUNT, LAST_COUNT
+from model_export.contract import FEATURE_COUNT, LAST_COUNT, MAP_COUNT
 from model_export.network import (
     EYE_BACKBONE,
     MOUTH_BACKBONE,
@@ -12,11 +12,13 @@ from model_export.network import (
     BackboneConfig,
     ExpressionNetwork,
     HeadModule,
-    LocalStandardisation,
+    Neutral,
     convolution_flops,
     deployed,
     folded,
+    uncompared,
 )
+from model_export.standardise import LocalStandardisation
 
 TINY = BackboneConfig(stem=4, middle=4, middle_blocks=1, top=8, top_blocks=1)
 
@@ -52,14 +54,15 @@ def test_folding_batch_norms_keeps_the_features() -> None:
     backbone = Backbone(TINY)
     pixels_BHW = torch.randint(0, 256, (6, 128, 128), dtype=torch.uint8)
     for _ in range(3):
-        backbone(pixels_BHW)  # moves the running statistics away from 0 and 1
+        backbone(pixels_BHW, uncompared(pixels_BHW))  # moves the running statistics away from 0 and 1
     backbone.eval()
     with torch.no_grad():
         for module in backbone.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
-        torch.testing.assert_close(folded(backbone)(pixels_BHW), backbone(pixels_BHW), atol=2e-5, rtol=1e-4)
+        inputs = pixels_BHW, torch.rand(6, MAP_COUNT)
+        torch.testing.assert_close(folded(backbone)(*inputs), backbone(*inputs), atol=2e-5, rtol=1e-4)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(backbone).modules())
 
 
@@ -103,7 +106,8 @@ def test_what_is_shipped_is_exact_in_half_precision_and_hardly_moves_the_values(
         assert parameter.ndim == 1 or torch.equal(parameter, parameter.half().float())
     pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
-        before_BF, after_BF = network.eye(pixels_BHW), shipped.eye(pixels_BHW)
+        neutral_BM = torch.rand(3, MAP_COUNT)
+        before_BF, after_BF = network.eye(pixels_BHW, neutral_BM), shipped.eye(pixels_BHW, neutral_BM)
     assert (after_BF - before_BF).abs().max() < 5e-3 * before_BF.max()
 
 
@@ -112,9 +116,10 @@ def test_mixed_precision_stays_near_full_precision_and_its_heads_are_full() -> N
     network = ExpressionNetwork(TINY, TINY).eval()
     eyes_BHW = torch.randint(0, 256, (2, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
-        full_BO, *_ = network(eyes_BHW, eyes_BHW)
+        inputs = (eyes_BHW, eyes_BHW, *[Neutral(torch.eye(2).flip(0), torch.zeros(2, MAP_COUNT))] * 2)
+        full_BO, *_ = network(*inputs)
         network.precision = torch.bfloat16
-        mixed_BO, *_ = network(eyes_BHW, eyes_BHW)
+        mixed_BO, *_ = network(*inputs)
     assert mixed_BO.dtype == torch.float32
     assert 0 < (mixed_BO - full_BO).abs().max() < 0.05 * full_BO.abs().max()
 
@@ -124,14 +129,52 @@ def test_features_are_the_last_layers_and_the_map_that_it_reads() -> None:
     backbone = Backbone(TINY).eval()
     pixels_BHW = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
-        features_BF = backbone(pixels_BHW)
-        standardised_BCHW = backbone.standardise(pixels_BHW)
-        map_BM = backbone.blocks(standardised_BCHW).flatten(1)
-        again_BF = torch.relu(backbone.norm(backbone.linear(map_BM)))
+        features_BF = backbone(pixels_BHW, uncompared(pixels_BHW))
+        map_BM = backbone.map(backbone.standardise(pixels_BHW))
+        again_BF = torch.relu(backbone.norm(backbone.linear(backbone.comparison(map_BM, torch.zeros_like(map_BM)))))
     assert features_BF.shape == (3, FEATURE_COUNT)
     torch.testing.assert_close(features_BF[:, LAST_COUNT:], map_BM)
     torch.testing.assert_close(features_BF[:, :LAST_COUNT], again_BF)
-    torch.testing.assert_close(backbone.last(standardised_BCHW), again_BF)
+
+
+def test_only_the_last_layer_sees_what_a_face_is_compared_with_and_each_place_for_itself() -> None:
+    torch.manual_seed(5)
+    backbone = Backbone(TINY).eval()
+    pixels_BHW = torch.randint(0, 256, (2, 128, 128), dtype=torch.uint8)
+    neutral_BM = torch.rand(2, MAP_COUNT)
+    with torch.no_grad():
+        plain_BF = backbone(pixels_BHW, uncompared(pixels_BHW))
+        torch.testing.assert_close(backbone(pixels_BHW, neutral_BM), plain_BF)  # a new comparison says nothing
+        backbone.comparison.out.weight.normal_()
+        compared_BF = backbone(pixels_BHW, neutral_BM)
+        map_BM = plain_BF[:, LAST_COUNT:]
+        whole_BM = backbone.comparison(map_BM, neutral_BM)
+        neutral_BM.view(2, -1, 8, 8)[:, :, 3, 5] += 1.0
+        moved_BCGG = (backbone.comparison(map_BM, neutral_BM) - whole_BM).view(2, -1, 8, 8).abs().sum(1)
+    torch.testing.assert_close(compared_BF[:, LAST_COUNT:], map_BM)
+    assert (compared_BF[:, :LAST_COUNT] - plain_BF[:, :LAST_COUNT]).abs().max() > 0.01
+    assert moved_BCGG[:, 3, 5].min() > 0.01
+    moved_BCGG[:, 3, 5] = 0.0
+    assert moved_BCGG.max() == 0.0
+
+
+def test_crops_are_compared_with_each_other_and_with_rests_by_their_shares() -> None:
+    torch.manual_seed(6)
+    network = ExpressionNetwork(TINY, TINY).eval()
+    for backbone in (network.eye, network.mouth):
+        torch.nn.init.normal_(backbone.comparison.out.weight)
+    eyes_BHW, mouths_BHW = (torch.randint(0, 256, (count, 128, 128), dtype=torch.uint8) for count in (4, 2))
+    of_crops_BB = torch.tensor([[0, 0.3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 0]])
+    of_rests_BM = torch.rand(4, MAP_COUNT) * torch.tensor([[1.0], [1.0], [0.0], [0.0]])
+    nothing = Neutral(torch.zeros(2, 2), torch.zeros(2, MAP_COUNT))
+    with torch.no_grad():
+        found = network(eyes_BHW, mouths_BHW, Neutral(of_crops_BB, of_rests_BM), nothing)
+        map_BM = network.eye.map(network.eye.standardise(eyes_BHW))
+        neutral_BM = of_rests_BM + torch.stack([0.3 * map_BM[1], 0 * map_BM[0], 0.5 * map_BM[3], 0 * map_BM[0]])
+        expected_BO = network.eye_head(network.eye(eyes_BHW, neutral_BM)[:, :LAST_COUNT])
+        plain_BO = network.mouth_head(network.mouth(mouths_BHW, uncompared(mouths_BHW))[:, :LAST_COUNT])
+    torch.testing.assert_close(found.eye_BO, expected_BO)
+    torch.testing.assert_close(found.mouth_BO, plain_BO)
 
 
 def test_a_map_of_another_size_is_refused() -> None:
@@ -151,7 +194,8 @@ def test_flops_are_those_of_the_layers() -> None:
     for module in backbone.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             module.register_forward_hook(count)
-    backbone(torch.zeros(2, 128, 128, dtype=torch.uint8))
+    pixels_BHW = torch.zeros(2, 128, 128, dtype=torch.uint8)
+    backbone(pixels_BHW, uncompared(pixels_BHW))
     assert convolution_flops(TINY) == counted
 
 

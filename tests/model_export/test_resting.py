@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from model_export.commands import resting as command
-from model_export.contract import LAST_COUNT, read_bundle, write_bundle
-from model_export.resting import Fittings, resting_of, solve
+from model_export.contract import LAST_COUNT, MAP_COUNT, read_bundle, write_bundle
+from model_export.resting import Fittings, own_share, resting_of, solve
 from tests.bundles import make_eye_pair, make_resting
 
 
@@ -28,11 +28,20 @@ def test_only_what_predicts_wearers_left_out_is_learnt(told: bool, noise: float)
     off_NO = rng.normal(0, noise, (600, 33))
     if told:
         off_NO += 0.1 * rest_NF[:, :1] + 0.03  # what all faces share is not told by a rest
-    mean_F, shift_FO = solve(Fittings(rest_NF[:500], off_NO[:500], np.arange(500) // 5))
+    nothing_NM = np.zeros((500, MAP_COUNT), np.float32)
+    mean_F, shift_FO = solve(Fittings(rest_NF[:500], off_NO[:500], np.arange(500) // 5, nothing_NM, nothing_NM))
     left_NO = off_NO[500:] - 0.03 * told - 0.1 * told - (rest_NF[500:] - mean_F) @ shift_FO
     before_NO = off_NO[500:] - 0.03 * told - 0.1 * told
     share = float(np.square(left_NO[:, :32]).sum() / np.square(before_NO[:, :32]).sum())
     assert share < 0.6 if told else 0.97 < share < 1.03
+
+
+def test_what_a_face_did_is_told_from_how_it_is_made() -> None:
+    rng = np.random.default_rng(3)
+    made_NM, did_NM = (rng.normal(1, deviation, (400, MAP_COUNT)).astype(np.float32) for deviation in (0.3, 0.15))
+    none_NF = np.zeros((400, 1))
+    fittings = Fittings(none_NF, none_NF, np.arange(400), made_NM, made_NM + did_NM + 5)
+    assert own_share(fittings)[0] == pytest.approx(0.3**2 / (0.3**2 + 0.15**2), abs=0.01)
 
 
 def test_the_command_adds_it_and_changes_nothing_else(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from model_export.contract import Bundle, BundleError
+from model_export.contract import MAP_COUNT, Bundle, BundleError
 from model_export.runtime import GPU_TOLERANCE, PROVIDERS, Eyes, ProviderError, Runtime, Session, open_session
 from tests.bundles import make_backbone, make_bundle, make_crops, run_backbone
 
@@ -87,6 +87,20 @@ def test_features_are_those_of_a_plain_session_whichever_eyes_come(bundle: Bundl
     np.testing.assert_allclose(runtime.run_mouth(), run_backbone(bundle.mouth_onnx, crops_BHW[2:]), atol=1e-5)
 
 
+def test_each_crop_is_compared_with_its_own_map(bundle: Bundle) -> None:
+    runtime, crops_BHW = Runtime(bundle), make_crops(3, seed=5)
+    neutral_BM = np.random.default_rng(0).random((3, MAP_COUNT)).astype(np.float32)
+    runtime.eye_crops_BHW[:], runtime.eye_neutral_BM[:] = crops_BHW[:2], neutral_BM[:2]
+    runtime.mouth_crop_BHW[0], runtime.mouth_neutral_BM[0] = crops_BHW[2], neutral_BM[2]
+    expected_BF = run_backbone(bundle.eye_onnx, crops_BHW[:2], neutral_BM[:2])
+    plain_BF = run_backbone(bundle.eye_onnx, crops_BHW[:2])
+    for eyes in Eyes:
+        np.testing.assert_allclose(runtime.run_eyes(eyes), expected_BF[slice(*eyes.value)], atol=1e-5)
+    assert np.abs(expected_BF - plain_BF).max(axis=1).min() > 0.01
+    expected_BF = run_backbone(bundle.mouth_onnx, crops_BHW[2:], neutral_BM[2:])
+    np.testing.assert_allclose(runtime.run_mouth(), expected_BF, atol=1e-5)
+
+
 @pytest.mark.parametrize("part", ["eye", "mouth"])
 @pytest.mark.parametrize("wrong", [1.1e-4, np.nan])
 def test_features_that_differ_from_the_golden_ones_name_the_file(bundle: Bundle, part: str, wrong: float) -> None:
@@ -106,8 +120,8 @@ def test_a_small_rounding_difference_is_accepted(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("part", "names", "said"),
     [
-        ("eye", {"input_name": "picture"}, "one input"),
-        ("mouth", {"output_name": "embedding"}, "one output"),
+        ("eye", {"input_name": "picture"}, "should have the inputs"),
+        ("mouth", {"output_name": "embedding"}, "should have the output"),
     ],
 )
 def test_a_graph_with_other_ports_is_refused_by_name(
@@ -241,6 +255,7 @@ def test_a_real_gpu_agrees_with_the_golden_vectors(tmp_path: Path, provider: str
     except ProviderError as error:
         pytest.skip(f"{provider}: {error.found}")
     runtime.eye_crops_BHW[:] = bundle.golden.eye_pixels_BHW[:2]
+    runtime.eye_neutral_BM[:] = bundle.golden.eye_neutral_BM[:2]
     np.testing.assert_allclose(runtime.run_eyes(Eyes.BOTH), bundle.golden.eye_features_BF[:2], atol=GPU_TOLERANCE)
 
 

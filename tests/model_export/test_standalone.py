@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export import standalone
-from model_export.contract import EU_NAMES, Bundle, Camera, Head, Slip, read_bundle, write_bundle, write_head
+from model_export.contract import EU_NAMES, MAP_COUNT, Bundle, Camera, Head, Slip, read_bundle, write_bundle, write_head
 from model_export.contract.onnx_header import read_onnx_header
 from model_export.errors import ExportError
 from model_export.runtime import Eyes, Runtime
@@ -52,6 +52,8 @@ def served(bundle: Bundle, head: Head, crops: _Crops) -> dict[str, NDArray[np.fl
         runtime.eye_crops_BHW[Camera.LEFT_EYE] = crops[0][n]
         runtime.eye_crops_BHW[Camera.RIGHT_EYE] = crops[1][n][:, ::-1]  # as the rig's plan cuts it
         runtime.mouth_crop_BHW[0] = crops[2][n]
+        for camera, map_M in head.neutral.items():
+            (runtime.mouth_neutral_BM[0] if camera is Camera.MOUTH else runtime.eye_neutral_BM[camera])[:] = map_M
         runtime.run_eyes(Eyes.BOTH)
         runtime.run_mouth()
         signals_S = np.zeros(SIGNAL_COUNT, np.float32)
@@ -134,6 +136,16 @@ def test_eyes_read_each_other_in_the_file_as_in_the_service(small: Bundle, tmp_p
     np.testing.assert_array_equal(found["confidence"], alone["confidence"])
 
 
+@pytest.mark.parametrize("known", [(Camera.RIGHT_EYE,), (Camera.LEFT_EYE, Camera.MOUTH), tuple(Camera)])
+def test_frames_are_compared_with_what_the_head_holds(small: Bundle, known: tuple[Camera, ...]) -> None:
+    rng, head = np.random.default_rng(8), a_head(small, (8, 8, 8))
+    neutral = {camera: rng.random(MAP_COUNT).astype(np.float32) for camera in known}
+    crops = golden_crops(small)
+    found = run(standalone_onnx(small, replace(head, neutral=neutral)), crops)
+    same(found, served(small, replace(head, neutral=neutral), crops))
+    assert np.abs(found["values"] - served(small, head, crops)["values"]).max() > 0.003
+
+
 def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> None:
     slip = Slip(3.0, -2.0, 1.5)
     head = replace(a_head(small, (8, 8, 8)), slip={Camera.MOUTH: slip})
@@ -145,7 +157,7 @@ def test_metadata_name_the_outputs_and_where_they_come_from(small: Bundle) -> No
     assert json.loads(metadata["gaze_names"]) == ["leftYaw", "leftPitch", "rightYaw", "rightPitch"]
     assert json.loads(metadata["confidence_names"]) == [camera.label for camera in Camera]
     assert Slip(**json.loads(metadata["slip"])["mouth"]) == slip
-    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "3", "3")
+    assert (metadata["format"], metadata["version"], metadata["head_version"]) == ("mien-standalone", "4", "3")
     digests = (metadata["bundle_digest"], metadata["backbone_digest"], metadata["head_digest"])
     assert digests == (small.digest, small.backbone_digest, hashlib.sha256(write_head(head)).hexdigest())
     assert not read_onnx_header(data).has_external_data

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_export.contract import FEATURE_COUNT, LAST_COUNT, MAP_COUNT, Camera, Head, Slip
-from service.placer import EVERY_NS, FIRST_LOOKS, LEAST_CONFIDENCE, MOST_LOOKS, Placer
+from service.placer import COMPARED_EVERY, EVERY_NS, FIRST_LOOKS, LEAST_CONFIDENCE, MOST_LOOKS, Placer
 from service.rig import Rig
 from service.wire_messages import CameraPlacement
 from tests.bundles import make_head, make_resting
@@ -16,7 +16,14 @@ from tests.bundles import make_head, make_resting
 READ = np.zeros((MAP_COUNT, 4), np.float32)
 READ[:, 0] = 1 / MAP_COUNT  # one px to the right for a map that is 1 higher everywhere
 MEAN = np.full(MAP_COUNT, 2.0, np.float32)
-RESTING = make_resting(eye_slip_M4=READ, mouth_slip_M4=READ, eye_moving_M=MEAN, mouth_moving_M=MEAN)
+RESTING = make_resting(
+    eye_slip_M4=READ,
+    mouth_slip_M4=READ,
+    eye_moving_M=MEAN,
+    mouth_moving_M=MEAN,
+    mouth_place_M=MEAN + 3,
+    mouth_share_1=np.array([0.5], np.float32),
+)
 HEAD = make_head()
 RIG: Rig = {}
 
@@ -73,6 +80,35 @@ def test_windows_become_longer_up_to_forty_seconds_and_follow_what_slips() -> No
     np.testing.assert_allclose(found, [4.0, 0.0, -4.0, -8.0], atol=0.1)
 
 
+def test_frames_are_compared_with_what_the_mean_of_what_was_seen_in_their_place_tells() -> None:
+    placer = Placer(RESTING)
+    wearing = Wearing(placer, 10.0)
+    wearing.look(FIRST_LOOKS)
+    assert not placer.neutral(HEAD), "what was seen before the crops moved is of other crops"
+    wearing.look(COMPARED_EVERY - 1)
+    assert not placer.neutral(HEAD)
+    wearing.look(1)
+    assert placer.neutral(HEAD).keys() == {Camera.MOUTH}
+    away = 10.0 - placer.places[Camera.MOUTH].right_px
+    np.testing.assert_allclose(placer.neutral(HEAD)[Camera.MOUTH], 5.0 + 0.5 * away, atol=0.05)
+
+
+def test_a_mean_gives_way_to_one_of_as_much_and_to_another_place() -> None:
+    placer = Placer(RESTING)
+    wearing = Wearing(placer, 1.0)
+    wearing.look(3 * FIRST_LOOKS)
+    before = placer.neutral(HEAD)[Camera.MOUTH]
+    wearing.right_px = 1.4
+    wearing.look(2 * FIRST_LOOKS - 1)
+    assert placer.neutral(HEAD)[Camera.MOUTH] is before, "twice as much had been seen"
+    wearing.look(1)
+    np.testing.assert_allclose(placer.neutral(HEAD)[Camera.MOUTH], 5.0 + 0.5 * 1.4, atol=0.05)
+    wearing.right_px = 20.0
+    wearing.look(2 * FIRST_LOOKS)
+    assert placer.places
+    assert not placer.neutral(HEAD)
+
+
 def test_a_face_that_is_where_most_are_is_not_moved() -> None:
     placer = Placer(RESTING)
     Wearing(placer, 1.0).look(3 * FIRST_LOOKS)
@@ -113,16 +149,19 @@ def test_a_wearers_own_head_says_itself_where_the_face_is() -> None:
     Wearing(placer, 10.0).look(FIRST_LOOKS)
     own = replace(HEAD, head_version=1, slip={Camera.LEFT_EYE: Slip(1.0, 2.0, 3.0)})
     assert placer.slips(own, RIG) == own.slip
+    assert placer.neutral(own) is own.neutral
     assert placer.slips(HEAD, RIG) == placer.places
 
 
 def test_another_rig_begins_anew() -> None:
     placer = Placer(RESTING)
     wearing = Wearing(placer, 10.0)
-    wearing.look(FIRST_LOOKS)
+    wearing.look(FIRST_LOOKS + COMPARED_EVERY)
+    assert placer.neutral(HEAD)
     assert placer.slips(HEAD, dict(RIG)), "the same placements, told again"
     other = {Camera.MOUTH: CameraPlacement(side_px=100.0)}
     assert not placer.slips(HEAD, other)
+    assert not placer.neutral(HEAD)
     wearing.look(FIRST_LOOKS - 1, rig=other)
     assert not placer.places
     wearing.look(1, rig=other)

@@ -1,7 +1,11 @@
-"""A head that says how far the face has slipped, or a face seen to move elsewhere: the engine cuts its crops where it is."""
+"""A head that says how far the face has slipped, or a face seen to move elsewhere: the engine cuts its crops where it is.
+
+And compares them with the face at rest that the head knows, or with the mean of what was seen of a face that nobody calibrated.
+"""
 
 import queue
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -50,15 +54,48 @@ def answer(engine: Engine, wearer: str, sent: FrameMessage) -> Reply:
     return found
 
 
-def expected_values(bundle: Bundle, crops_CHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the universal head says of these upright crops."""
+def expected_values(
+    bundle: Bundle, crops_CHW: NDArray[np.uint8], neutral: Mapping[Camera, NDArray[np.float32]] | None = None
+) -> NDArray[np.float32]:
+    """What the universal head says of these upright crops, compared with these maps."""
     values = []
     for camera in Camera:
         crop_HW = crops_CHW[camera][:, ::-1] if camera is Camera.RIGHT_EYE else crops_CHW[camera]
         model = bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx
-        out_O = bundle.head[camera].apply(onnx_features(model, np.ascontiguousarray(crop_HW)[None], 1))[0]
+        compared_M = (neutral or {}).get(camera)
+        features_BF = onnx_features(model, np.ascontiguousarray(crop_HW)[None], 1, compared_M)
+        out_O = bundle.head[camera].apply(features_BF)[0]
         values.append(out_O[: 32 if camera is Camera.MOUTH else 12].clip(0, 1))
     return np.concatenate(values)
+
+
+def own_maps(bundle: Bundle, crops_CHW: NDArray[np.uint8]) -> dict[Camera, NDArray[np.float32]]:
+    """The maps of these crops, the right eye mirrored."""
+    return {
+        camera: onnx_features(
+            bundle.mouth_onnx if camera is Camera.MOUTH else bundle.eye_onnx,
+            np.ascontiguousarray(crops_CHW[camera][:, :: -1 if camera is Camera.RIGHT_EYE else 1])[None],
+            1,
+        )[0, LAST_COUNT:]
+        for camera in Camera
+    }
+
+
+def test_the_engine_compares_the_frames_of_that_wearer_with_what_its_head_holds(bundle: Bundle) -> None:
+    neutral = own_maps(bundle, make_crops(3, 9))
+    del neutral[Camera.LEFT_EYE]
+    heads, crops_CHW = Heads(bundle.head), make_crops(3, 4)
+    heads.swap("ada", replace(bundle.head, head_version=1, neutral=neutral))
+    engine = Engine(Runtime(bundle, "cpu", 1), heads)
+    engine.start()
+    try:
+        for _ in range(2):  # what one wearer's frames were compared with is not left for the other's
+            adas, others = (answer(engine, wearer, message(crops_CHW)).values.values_E for wearer in ("ada", "bo"))
+            np.testing.assert_allclose(adas, expected_values(bundle, crops_CHW, neutral), atol=1e-3)
+            np.testing.assert_allclose(others, expected_values(bundle, crops_CHW), atol=1e-3)
+            assert np.abs(adas - others)[12:].max() > 0.01
+    finally:
+        engine.stop()
 
 
 def test_the_engine_cuts_the_crops_of_that_wearer_where_the_face_is_now(bundle: Bundle) -> None:
@@ -91,12 +128,14 @@ def test_a_calibration_records_the_crops_of_the_rig() -> None:
 
 
 @pytest.mark.parametrize("placed", [True, False])
-def test_the_crops_of_a_face_that_nobody_calibrated_follow_it(bundle: Bundle, placed: bool) -> None:
+def test_the_crops_of_a_face_that_nobody_calibrated_follow_it_and_are_compared_with_its_mean(
+    bundle: Bundle, placed: bool
+) -> None:
     crops_CHW = make_crops(3, 4)
     ten_px_M4 = np.zeros((MAP_COUNT, 4), np.float32)
     ten_px_M4[:, 0] = 10 / MAP_COUNT
     now_M = onnx_features(bundle.mouth_onnx, crops_CHW[Camera.MOUTH][None], 1)[0, LAST_COUNT:]
-    resting = make_resting(mouth_slip_M4=ten_px_M4, mouth_moving_M=now_M - 1)
+    resting = make_resting(mouth_slip_M4=ten_px_M4, mouth_moving_M=now_M - 1, eye_share_1=np.ones(1, np.float32))
     engine = Engine(Runtime(bundle, "cpu", 1), Heads(bundle.head), EngineConfig(place_faces=placed), resting)
     answers: queue.SimpleQueue[Reply | WireError] = queue.SimpleQueue()
     engine.start()
@@ -112,7 +151,10 @@ def test_the_crops_of_a_face_that_nobody_calibrated_follow_it(bundle: Bundle, pl
     finally:
         engine.stop()
     np.testing.assert_allclose(found[FIRST_LOOKS - 1], expected_values(bundle, crops_CHW), atol=1e-3)
+    neutral: dict[Camera, NDArray[np.float32]] = {}
     if placed:
+        neutral = own_maps(bundle, crops_CHW)
+        del neutral[Camera.MOUTH]  # its crops were moved: what was seen before is of others
         crops_CHW[Camera.MOUTH] = seen_through(Slip(8.0, 0.0, 0.0), crops_CHW[Camera.MOUTH])
         assert np.abs(found[-1] - found[0]).max() > 0.05
-    np.testing.assert_allclose(found[-1], expected_values(bundle, crops_CHW), atol=0.03)
+    np.testing.assert_allclose(found[-1], expected_values(bundle, crops_CHW, neutral), atol=0.03)

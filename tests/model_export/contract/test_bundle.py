@@ -68,7 +68,7 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     ("key", "value"),
     [
         ("format", "zip"),
-        ("version", 3),
+        ("version", 5),
         ("eu_set", 2),
         ("feature_count", 128),
         ("eu_names", ["jawOpen"]),

@@ -1,6 +1,5 @@
 """The eye pair: its arithmetic by hand, the same for either eye, what a covered eye says, and its file in a bundle."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,12 +132,3 @@ def test_a_bundle_carries_it_and_a_damaged_one_is_named(tmp_path: Path) -> None:
         read_bundle(folder)
     assert caught.value.file == "eye_pair.safetensors"
     assert read_bundle(folder, with_others=False).eye_pair is None
-
-
-def test_bundles_of_before_are_read(tmp_path: Path) -> None:
-    make_bundle(tmp_path / "one")
-    path = tmp_path / "one" / "bundle.json"
-    manifest = json.loads(path.read_bytes())
-    assert manifest["version"] == 5
-    path.write_text(json.dumps(manifest | {"version": 4}))
-    assert read_bundle(tmp_path / "one").eye_pair is None

@@ -91,7 +91,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         RegionHead(good.down_FA, good.down_bias_A, good.up_AF, good.weight_FO, good.bias_O * np.float32(np.nan))
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 4), ("eu_set", 9)])
+@pytest.mark.parametrize(("key", "value"), [("format", "other"), ("version", 5), ("eu_set", 9)])
 def test_an_unknown_format_version_or_eu_set_is_refused_by_name(key: str, value: object) -> None:
     tensors = {"x": np.zeros(1, np.float32)}
     metadata = {"format": "mien-head", "version": 1, "eu_set": 1} | {key: value}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model_export.contract import (
+    FEATURE_COUNT,
     LAST_COUNT,
     MAP_COUNT,
     BundleError,
@@ -41,18 +42,32 @@ RESTING = Resting(
     normal(MAP_COUNT),
     normal(MAP_COUNT),
     normal(MAP_COUNT),
+    np.array([0.75], np.float32),
+    np.array([0.5], np.float32),
     40,
 )
-REST = {Camera.LEFT_EYE: normal(LAST_COUNT), Camera.MOUTH: normal(LAST_COUNT)}
+REST = {Camera.LEFT_EYE: normal(FEATURE_COUNT), Camera.MOUTH: normal(FEATURE_COUNT)}
 
 
 def test_offsets_move_by_how_far_the_rest_is_off_the_mean() -> None:
     head = make_head()
     found = rested(head, REST, RESTING)
-    expected_O = (REST[Camera.MOUTH] - RESTING.mouth_mean_F) @ RESTING.mouth_shift_FO
+    expected_O = (REST[Camera.MOUTH][:LAST_COUNT] - RESTING.mouth_mean_F) @ RESTING.mouth_shift_FO
     np.testing.assert_allclose(found.mouth.bias_O - head.mouth.bias_O, expected_O, atol=1e-6)
     assert found.right_eye is head.right_eye  # it saw no rest
     assert found.mouth.weight_FO is head.mouth.weight_FO
+
+
+def test_frames_are_compared_with_the_map_of_the_rest_also_where_nothing_is_known_of_rests() -> None:
+    for head in (make_head(), replace(make_head(head_version=3), neutral={Camera.MOUTH: normal(MAP_COUNT)})):
+        for resting in (RESTING, None):
+            found = rested(head, REST, resting)
+            np.testing.assert_array_equal(found.neutral[Camera.MOUTH], REST[Camera.MOUTH][LAST_COUNT:])
+            assert (Camera.LEFT_EYE in found.neutral) == (head.head_version == 0), (
+                "an own head that knows no rest stays"
+            )
+            assert Camera.RIGHT_EYE not in found.neutral
+            assert (found.mouth is head.mouth) == (resting is None)
 
 
 def test_a_later_rest_takes_the_place_of_an_earlier_one() -> None:
@@ -61,22 +76,23 @@ def test_a_later_rest_takes_the_place_of_an_earlier_one() -> None:
     there_and_back = rested(rested(rested(head, REST, RESTING), other, RESTING), REST, RESTING)
     for camera, rest_F in REST.items():
         np.testing.assert_allclose(there_and_back[camera].bias_O, rested(head, REST, RESTING)[camera].bias_O, atol=1e-4)
-        np.testing.assert_array_equal(there_and_back.rest[camera], rest_F)
+        np.testing.assert_array_equal(there_and_back.rest[camera], rest_F[:LAST_COUNT])
+        np.testing.assert_array_equal(there_and_back.neutral[camera], rest_F[LAST_COUNT:])
 
 
 def test_a_wearers_head_that_does_not_know_its_rest_stays() -> None:
     head = make_head(head_version=2)
     assert rested(head, REST, RESTING) is head
-    knowing = replace(head, rest={Camera.MOUTH: REST[Camera.MOUTH] + 1})
+    knowing = replace(head, rest={Camera.MOUTH: REST[Camera.MOUTH][:LAST_COUNT] + 1})
     found = rested(knowing, REST, RESTING)
     assert found.left_eye is head.left_eye
     np.testing.assert_allclose(found.mouth.bias_O - head.mouth.bias_O, -RESTING.mouth_shift_FO.sum(axis=0), atol=1e-4)
 
 
-def test_without_rest_or_without_knowledge_a_head_stays_itself() -> None:
+def test_without_rest_a_head_stays_itself() -> None:
     head = make_head()
     assert rested(head, {}, RESTING) is head
-    assert rested(head, REST, None) is head
+    assert rested(head, {}, None) is head
 
 
 def test_a_head_remembers_its_rest_in_its_file() -> None:
@@ -84,10 +100,13 @@ def test_a_head_remembers_its_rest_in_its_file() -> None:
     found = read_head(write_head(head))
     assert found.rest.keys() == REST.keys()
     for camera, rest_F in REST.items():
-        np.testing.assert_array_equal(found.rest[camera], rest_F)
+        np.testing.assert_array_equal(found.rest[camera], rest_F[:LAST_COUNT])
+        np.testing.assert_array_equal(found.neutral[camera], rest_F[LAST_COUNT:])
     assert not read_head(write_head(make_head(backbone_digest="a" * 64))).rest
     with pytest.raises(HeadError, match="`rest` of mouth should be 256 finite float32"):
         replace(head, rest={Camera.MOUTH: np.full(LAST_COUNT, np.nan, np.float32)})
+    with pytest.raises(HeadError, match="`neutral` of mouth should be 1024 finite float32"):
+        replace(head, neutral={Camera.MOUTH: REST[Camera.MOUTH]})
 
 
 def test_it_survives_its_file_in_half_precision() -> None:
@@ -98,6 +117,17 @@ def test_it_survives_its_file_in_half_precision() -> None:
     assert found.fittings == 40
     np.testing.assert_allclose(found.mouth_slip_M4, RESTING.mouth_slip_M4, rtol=1e-3, atol=1e-6)
     assert len(data) < 55_000
+    np.testing.assert_array_equal(found.mouth_share_1, RESTING.mouth_share_1)
+
+
+@pytest.mark.parametrize(("camera", "share"), [(Camera.RIGHT_EYE, 0.75), (Camera.MOUTH, 0.5)])
+def test_a_mean_of_movement_tells_a_share_of_the_rest(camera: Camera, share: float) -> None:
+    place_M, moving_M = RESTING.place(camera), RESTING.moving(camera)
+    mean_M = np.abs(normal(MAP_COUNT))
+    found_M = RESTING.neutral(camera, mean_M)
+    np.testing.assert_allclose(found_M, np.maximum(place_M + share * (mean_M - moving_M), 0), atol=1e-6)
+    assert found_M.dtype == np.float32
+    assert 0.1 < (found_M == 0).mean() < 0.9, "maps have nothing below 0"
 
 
 def test_a_file_of_something_else_is_refused() -> None:
