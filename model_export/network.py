@@ -84,7 +84,7 @@ class Comparison(nn.Module):
     """A map seen beside the neutral one of the same face: what of it is how this face is made, and what is movement.
 
     Place by place, with the same few numbers everywhere: matrices over whole maps learnt faces by heart, and 3x3 kernels began to
-    (docs/experiments.md).
+    (docs/decisions/011).
     """
 
     def __init__(self, channels: int, units: int) -> None:
