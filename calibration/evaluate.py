@@ -2,9 +2,9 @@
 
 Methods, all on the same takes, judged on free_after.take against its truth:
     universal       the bundle's head as it is                                                             (a)
-    placed          the same, its crops following the face, found from how it moves there: what the service does unasked
+    placed          the same, its crops following the face and compared with what its movement there tells: the service unasked
     rest offset     the universal head, re-centred on the calibration's rest take
-    rested          the universal head, placed and moved by what that rest tells (model_export.contract.resting), no other cue
+    rested          the universal head, placed by that rest, compared with it and moved by what it tells, no other cue
     min max         running minimum and maximum of each EU, as Project Babble scales                       (b)
     binary peers    labels 1 while a prompt asks, no regulariser, no early stop, no gate, as Baballonia    (c)
     binary best     transitions dropped, apex at .85; our fit, pull and gate                               (c at its best)

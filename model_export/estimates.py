@@ -113,8 +113,8 @@ def rested_heads(bundle: Bundle, rests: Mapping[Camera, NDArray[np.uint8]]) -> l
 def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]]) -> Head:
     """The universal head placed by how the face moves in these crops, [T, 128, 128] of each camera; no label is needed.
 
-    All of them are read three times over, each time in the crops found before, as the service reads on with new ones; what is
-    seen last tells what frames are compared with.
+    All of them are read up to three times over, each time in the crops found before, as the service reads on with new ones;
+    what is seen last tells what frames are compared with.
     """
     resting, slips, neutral = bundle.resting, {}, {}
     if resting is None:

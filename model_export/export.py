@@ -130,8 +130,8 @@ def make_golden(network: ExpressionNetwork) -> Golden:
 
 def _golden_features(backbone: Backbone, pixels_BHW: NDArray[np.uint8]) -> Tensor:
     pixels = torch.from_numpy(pixels_BHW)
-    map_BM = backbone.map(backbone.standardise(pixels)).numpy()
-    features_BF: Tensor = backbone(pixels, torch.from_numpy(golden_neutral(map_BM)))
+    plain_BF = backbone(pixels, uncompared(pixels)).numpy()
+    features_BF: Tensor = backbone(pixels, torch.from_numpy(golden_neutral(plain_BF)))
     return features_BF
 
 
@@ -141,14 +141,12 @@ def require_agreement(network: ExpressionNetwork, eye_onnx: bytes, mouth_onnx: b
     Raises ExportError when it is above 1e-4.
     """
     head, worst = network.to_head(), 0.0
-    eye = (golden.eye_pixels_BHW, golden.eye_neutral_BM, golden.eye_features_BF, golden.eye_out_BO)
-    mouth = (golden.mouth_pixels_BHW, golden.mouth_neutral_BM, golden.mouth_features_BF, golden.mouth_out_BO)
-    for part, model, region, (pixels_BHW, neutral_BM, features_BF, out_BO) in (
-        ("eye", eye_onnx, head.left_eye, eye),
-        ("mouth", mouth_onnx, head.mouth, mouth),
+    for part, model, region, pixels_BHW, features_BF, out_BO in (
+        ("eye", eye_onnx, head.left_eye, golden.eye_pixels_BHW, golden.eye_features_BF, golden.eye_out_BO),
+        ("mouth", mouth_onnx, head.mouth, golden.mouth_pixels_BHW, golden.mouth_features_BF, golden.mouth_out_BO),
     ):
         for batch in (1, 2):
-            found_BF = onnx_features(model, pixels_BHW, batch, neutral_BM)
+            found_BF = onnx_features(model, pixels_BHW, batch, golden_neutral(features_BF))
             for what, found, expected in (
                 ("features", found_BF, features_BF),
                 ("outputs", region.apply(found_BF), out_BO),

@@ -75,8 +75,7 @@ def _record(bundle: Bundle, entries: Sequence[ShardEntry]) -> dict[str, Any]:
 
 
 def _golden_features(model: bytes, pixels_BHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    map_BM = onnx_features(model, pixels_BHW, 1)[:, LAST_COUNT:]
-    return onnx_features(model, pixels_BHW, 1, golden_neutral(map_BM))
+    return onnx_features(model, pixels_BHW, 1, golden_neutral(onnx_features(model, pixels_BHW, 1)))
 
 
 _CropsAndRests = tuple[NDArray[np.uint8], NDArray[np.uint8]]

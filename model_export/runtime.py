@@ -29,7 +29,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from model_export.contract.bundle import GOLDEN_TOLERANCE, Bundle
+from model_export.contract.bundle import GOLDEN_TOLERANCE, Bundle, golden_neutral
 from model_export.contract.errors import BundleError, ContractError
 from model_export.contract.frames import CROP_SIZE_PX
 from model_export.contract.head import FEATURE_COUNT, MAP_COUNT
@@ -264,16 +264,17 @@ class Runtime:
         """Each golden crop through each session that may see it; this warms them too."""
         tolerance = GOLDEN_TOLERANCE if self.provider == "cpu" else GPU_TOLERANCE
         golden = bundle.golden
+        eye_neutral_BM, mouth_neutral_BM = map(golden_neutral, (golden.eye_features_BF, golden.mouth_features_BF))
         for index, pixels_HW in enumerate(golden.eye_pixels_BHW):
             other = (index + 1) % len(golden.eye_pixels_BHW)
             self.eye_crops_BHW[0] = pixels_HW
             self.eye_crops_BHW[1] = golden.eye_pixels_BHW[other]
-            self.eye_neutral_BM[:] = golden.eye_neutral_BM[[index, other]]
+            self.eye_neutral_BM[:] = eye_neutral_BM[[index, other]]
             expected_BF = golden.eye_features_BF[[index, other]]
             for eyes in Eyes:
                 self.eye_features_BF.fill(np.nan)
                 _check_features("eye.onnx", self.run_eyes(eyes), expected_BF[slice(*eyes.value)], tolerance)
-        mouths = zip(golden.mouth_pixels_BHW, golden.mouth_neutral_BM, golden.mouth_features_BF, strict=True)
+        mouths = zip(golden.mouth_pixels_BHW, mouth_neutral_BM, golden.mouth_features_BF, strict=True)
         for pixels_HW, neutral_M, expected_F in mouths:
             self.mouth_crop_BHW[0], self.mouth_neutral_BM[0] = pixels_HW, neutral_M
             self.mouth_features_BF.fill(np.nan)

@@ -61,7 +61,7 @@ class EngineConfig:
     filters: FilterConfig = field(default_factory=FilterConfig)
     place_faces: bool = True
     """Whether the crops of wearers without a head of their own follow their faces, where the bundle can tell where those are, and
-    are compared with the mean of what they do."""
+    are compared with what that tells of their rest."""
 
 
 class Engine:

@@ -73,16 +73,6 @@ class Golden:
     """Raw outputs of the universal head's left_eye region."""
     mouth_out_BO: NDArray[np.float32]
 
-    @property
-    def eye_neutral_BM(self) -> NDArray[np.float32]:  # noqa: N802 - an array, named by its axes
-        """What each eye crop is compared with, float32 [B, 1024]."""
-        return golden_neutral(self.eye_features_BF[:, LAST_COUNT:])
-
-    @property
-    def mouth_neutral_BM(self) -> NDArray[np.float32]:  # noqa: N802 - likewise
-        """What each mouth crop is compared with, float32 [B, 1024]."""
-        return golden_neutral(self.mouth_features_BF[:, LAST_COUNT:])
-
     def __post_init__(self) -> None:
         for part in ("eye", "mouth"):
             pixels, features, out = (
@@ -103,8 +93,9 @@ class Golden:
                     )
 
 
-def golden_neutral(map_BM: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What golden crops with these maps are compared with: the one before each, the first with nothing."""
+def golden_neutral(features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What golden crops with these features are compared with, [B, 1024]: the map of the one before, the first with nothing."""
+    map_BM = features_BF[:, LAST_COUNT:]
     return np.concatenate([np.zeros_like(map_BM[:1]), map_BM[:-1]])
 
 

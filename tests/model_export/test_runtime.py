@@ -14,6 +14,7 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from model_export.contract import MAP_COUNT, Bundle, BundleError
+from model_export.contract.bundle import golden_neutral
 from model_export.runtime import GPU_TOLERANCE, PROVIDERS, Eyes, ProviderError, Runtime, Session, open_session
 from tests.bundles import make_backbone, make_bundle, make_crops, run_backbone
 
@@ -255,7 +256,7 @@ def test_a_real_gpu_agrees_with_the_golden_vectors(tmp_path: Path, provider: str
     except ProviderError as error:
         pytest.skip(f"{provider}: {error.found}")
     runtime.eye_crops_BHW[:] = bundle.golden.eye_pixels_BHW[:2]
-    runtime.eye_neutral_BM[:] = bundle.golden.eye_neutral_BM[:2]
+    runtime.eye_neutral_BM[:] = golden_neutral(bundle.golden.eye_features_BF)[:2]
     np.testing.assert_allclose(runtime.run_eyes(Eyes.BOTH), bundle.golden.eye_features_BF[:2], atol=GPU_TOLERANCE)
 
 
