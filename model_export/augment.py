@@ -33,10 +33,12 @@ class AugmentConfig:
     """Share of crops whose skin, light, focus and noise are changed beyond what was rendered: real skin is never as smooth."""
     placed: float = 0.65
     """Share of crops cut where the face is, where that is known; the others teach what to say of faces that nobody placed."""
-    compared: float = 0.65
+    compared: float = 0.7
     """Share of crops that the network sees beside a neutral map: of the face at rest, or partly of it as it moves."""
-    moving: float = 0.5
+    moving: float = 0.55
     """Share of those whose neutral map is of the face as it moves, by any part: of other frames of the fitting."""
+    least_own: float = 0.4
+    """Smallest share of what sets such a face apart from the mean one that its neutral map keeps; the largest is all of it."""
     moved_px: float = 1.0
     """Standard deviation of what a headset moves from frame to frame of one fitting: px each way, degrees, per cent of scale."""
     placed_range: float = 0.6
@@ -52,6 +54,7 @@ class AugmentConfig:
             and 0 <= self.placed_range <= 1
             and 0 <= self.compared <= 1
             and 0 <= self.moving <= 1
+            and 0 <= self.least_own <= 1
             and self.moved_px >= 0
             and self.rotation_deg >= 0
         ):

@@ -58,7 +58,8 @@ class Batch:
     eye_of_rests_BR: Tensor
     """float32 [2 N, 2 R]: share of each rest's map in what a crop is compared with; all shares of a crop add to 1, or to 0."""
     eye_of_crops_BB: Tensor
-    """float32 [2 N, 2 N]: the same of other crops of the fitting."""
+    """float32 [2 N, 2 N]: the same of the crops' maps, of which some count against: what is known of a moving face is how it
+    differs from others."""
     mouth_rests_RHW: Tensor
     mouth_of_rests_BR: Tensor
     mouth_of_crops_BB: Tensor
@@ -130,17 +131,21 @@ class _Crops:
         others_BB = (rest_B[:, None] == rest_B) & intact_B & ~np.eye(count, dtype=bool)
         others_B = others_BB.sum(axis=1)
         known_B = rng.random(count) < config.compared
-        rested_B = np.where((rng.random(count) < config.moving) & (others_B > 0), rng.random(count), 1.0)
-        of_rests_BR = np.zeros((count, len(self._rests)), np.float32)
-        of_rests_BR[np.arange(count), rest_B] = known_B * rested_B
-        of_crops_BB = others_BB * (known_B * (1 - rested_B) / np.maximum(others_B, 1))[:, None]
+        moving_B = (rng.random(count) < config.moving) & (others_B > 0)
+        rested_B = np.where(moving_B, rng.random(count), 1.0)
+        # as in use (contract.resting): the mean map at rest, and a share of what sets this face apart from the batch's faces
+        own_B = np.where(moving_B, rng.uniform(config.least_own, 1.0, count), 1.0)
+        of_rests_BR = np.full((count, len(self._rests)), 1 / len(self._rests)) * (1 - own_B * rested_B)[:, None]
+        of_rests_BR[np.arange(count), rest_B] += own_B * rested_B
+        of_crops_BB = others_BB / np.maximum(others_B, 1)[:, None] - intact_B / max(intact_B.sum(), 1)
+        of_crops_BB *= (own_B * (1 - rested_B))[:, None]
         return (
             torch.from_numpy(np.stack(self._pixels)),
             torch.from_numpy(intact_B.astype(np.float32)),
             (
                 torch.from_numpy(np.stack(self._rests)),
-                torch.from_numpy(of_rests_BR),
-                torch.from_numpy(of_crops_BB.astype(np.float32)),
+                torch.from_numpy((known_B[:, None] * of_rests_BR).astype(np.float32)),
+                torch.from_numpy((known_B[:, None] * of_crops_BB).astype(np.float32)),
             ),
         )
 

@@ -25,6 +25,7 @@ from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_
 from model_export.errors import EvaluationError
 from model_export.estimates import Estimates, estimate, placed_head, rested_heads
 from model_export.metrics import icc31, number, pearson, rmse
+from model_export.wearer_names import names_in
 
 CAVEAT: Final = "No images from inside a real headset were available; nothing here says how well it works in one."
 MOVES_FROM: Final = 0.02
@@ -41,7 +42,7 @@ def unseen_shards(bundles: Sequence[Bundle], data: Path) -> tuple[ShardEntry, ..
     seen: set[str] = set()
     for bundle in bundles:
         try:
-            seen |= {str(wearer) for wearer in bundle.training["data"]["trained_wearers"]}
+            seen |= names_in(str(wearer) for wearer in bundle.training["data"]["trained_wearers"])
         except (KeyError, TypeError):
             raise EvaluationError(
                 f"The training record of bundle {bundle.name!r} should list its `trained_wearers`. Found none; "

@@ -104,7 +104,7 @@ class Neutral(NamedTuple):
     """What a region's crops are compared with in training: maps of each other and of faces at rest; zeros: with nothing."""
 
     of_crops_BB: Tensor
-    """float32 [B, B]: share that the map of each crop has in what this one is compared with."""
+    """float32 [B, B]: share that the map of each crop has in what this one is compared with; below 0 it counts against."""
     of_rests_BM: Tensor
     """float32 [B, 1024]: maps at rest, with the shares that they have."""
 
@@ -227,15 +227,23 @@ class ExpressionNetwork(nn.Module):
             _points(self.mouth_points, mouth_BF),
         )
 
-    def _features(self, backbone: Backbone, pixels_BHW: Tensor, neutral: Neutral) -> Tensor:
+    def map_of(self, backbone: Backbone, pixels_BHW: Tensor) -> Tensor:
+        """The map [B, 1024] of crops, computed in this network's precision."""
         standardised_BCHW = backbone.standardise(pixels_BHW)
-        low = self.precision != torch.float32
-        with torch.autocast(pixels_BHW.device.type, self.precision if low else None, enabled=low):
-            map_BM = backbone.map(standardised_BCHW)
-            # what a face is compared with is as it is: nothing is learnt through it
-            neutral_BM = neutral.of_crops_BB @ map_BM.detach().float() + neutral.of_rests_BM
+        with self._autocast(pixels_BHW.device):
+            return backbone.map(standardised_BCHW)
+
+    def _features(self, backbone: Backbone, pixels_BHW: Tensor, neutral: Neutral) -> Tensor:
+        map_BM = self.map_of(backbone, pixels_BHW)
+        # what a face is compared with is as it is: nothing is learnt through it
+        neutral_BM = (neutral.of_crops_BB @ map_BM.detach().float() + neutral.of_rests_BM).clamp(min=0)
+        with self._autocast(pixels_BHW.device):
             features_BF = backbone.last(map_BM, neutral_BM)
         return features_BF.float()
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        low = self.precision != torch.float32
+        return torch.autocast(device.type, self.precision if low else None, enabled=low)
 
     def to_head(self) -> Head:
         """The universal head; both eyes carry the same numbers because both are seen as left eyes."""

@@ -26,6 +26,7 @@ from model_export.data import ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import ExportError
 from model_export.onnx_features import onnx_features
 from model_export.runtime import INPUT_NAME, NEUTRAL_NAME
+from model_export.wearer_names import names_in, ranges_of
 
 FRAMES_PER_WEARER: Final = 4
 MOST_WEARERS: Final = 64
@@ -62,7 +63,7 @@ def quantise(bundle: Bundle, data: Path, out: Path, name: str) -> Bundle:
 def _record(bundle: Bundle, entries: Sequence[ShardEntry]) -> dict[str, Any]:
     """The training record; wearers that gave the ranges count as trained on."""
     data: Mapping[str, Any] = bundle.training["data"]
-    seen = sorted({*data["trained_wearers"], *(entry.wearer for entry in entries)})
+    seen = ranges_of(names_in(data["trained_wearers"]) | {entry.wearer for entry in entries})
     return {
         **bundle.training,
         "data": {**data, "trained_wearers": seen},

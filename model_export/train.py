@@ -62,6 +62,7 @@ from model_export.places import Places
 from model_export.processes import mean_over_ranks, require_same_everywhere, shared_clock, this_place
 from model_export.run_log import RunLog
 from model_export.train_config import PRECISIONS, TrainConfig
+from model_export.wearer_names import names_in, ranges_of
 
 _WARM_UP: Final = 0.03
 """Share of the run in which the learning rate rises."""
@@ -227,7 +228,7 @@ def _record(
     parent: Mapping[str, Any] | None,
 ) -> bytes:
     """training.json: what stands next to the weights. Wearers that the run it began with was trained on count as trained on."""
-    seen_before = set(parent["data"]["trained_wearers"]) if parent else set[str]()
+    seen_before = names_in(parent["data"]["trained_wearers"]) if parent else set[str]()
     if parent:  # its wearers are named with ours, once
         named = ("trained_wearers", "held_out_wearers")
         parent = {**parent, "data": {name: value for name, value in parent["data"].items() if name not in named}}
@@ -239,8 +240,8 @@ def _record(
             "sha256": data_digest(entries),
             "shards": len(entries),
             "frame_sets": sum(entry.frames for entry in entries),
-            "trained_wearers": sorted({entry.wearer for entry in entries} | seen_before),
-            "held_out_wearers": sorted({entry.wearer for entry in unseen}),
+            "trained_wearers": ranges_of({entry.wearer for entry in entries} | seen_before),
+            "held_out_wearers": ranges_of({entry.wearer for entry in unseen}),
             "held_out_sha256": data_digest(unseen),
             "values_mean_E": [round(float(value), 5) for value in values_mean(entries)],
             "render_configs": [dataset_config(folder) for folder in config.data],
@@ -256,9 +257,8 @@ def _record(
 @torch.no_grad()
 def neutrals_of(network: ExpressionNetwork, batch: Batch) -> tuple[Neutral, Neutral]:
     """What eyes and mouths of a batch are compared with, `network` seeing the faces at rest."""
-    eye, mouth = network.eye, network.mouth
-    eye_rests_RM = eye.map(eye.standardise(batch.eye_rests_RHW))
-    mouth_rests_RM = mouth.map(mouth.standardise(batch.mouth_rests_RHW))
+    eye_rests_RM = network.map_of(network.eye, batch.eye_rests_RHW).float()
+    mouth_rests_RM = network.map_of(network.mouth, batch.mouth_rests_RHW).float()
     return (
         Neutral(batch.eye_of_crops_BB, batch.eye_of_rests_BR @ eye_rests_RM),
         Neutral(batch.mouth_of_crops_BB, batch.mouth_of_rests_BR @ mouth_rests_RM),

@@ -164,12 +164,13 @@ def test_crops_are_compared_with_each_other_and_with_rests_by_their_shares() -> 
     for backbone in (network.eye, network.mouth):
         torch.nn.init.normal_(backbone.comparison.out.weight)
     eyes_BHW, mouths_BHW = (torch.randint(0, 256, (count, 128, 128), dtype=torch.uint8) for count in (4, 2))
-    of_crops_BB = torch.tensor([[0, 0.3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 0]])
+    of_crops_BB = torch.tensor([[0, 0.3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.5], [0, -0.2, 0, 0]])
     of_rests_BM = torch.rand(4, MAP_COUNT) * torch.tensor([[1.0], [1.0], [0.0], [0.0]])
     nothing = Neutral(torch.zeros(2, 2), torch.zeros(2, MAP_COUNT))
     with torch.no_grad():
         found = network(eyes_BHW, mouths_BHW, Neutral(of_crops_BB, of_rests_BM), nothing)
         map_BM = network.eye.map(network.eye.standardise(eyes_BHW))
+        # the last one would be below 0, which no map is
         neutral_BM = of_rests_BM + torch.stack([0.3 * map_BM[1], 0 * map_BM[0], 0.5 * map_BM[3], 0 * map_BM[0]])
         expected_BO = network.eye_head(network.eye(eyes_BHW, neutral_BM)[:, :LAST_COUNT])
         plain_BO = network.mouth_head(network.mouth(mouths_BHW, uncompared(mouths_BHW))[:, :LAST_COUNT])

@@ -20,6 +20,7 @@ from model_export.errors import CheckpointError, TrainingError
 from model_export.network import BackboneConfig
 from model_export.train import learning_rate, train
 from model_export.train_config import TrainConfig
+from model_export.wearer_names import names_in
 from tests.bundles import make_bundle, make_resting
 from tests.model_export.shards import write_dataset
 from tests.model_export.train_tiny import tiny_config
@@ -42,7 +43,7 @@ def test_training_lowers_the_loss_and_follows_wearers_never_seen(disc_run: Path)
     assert sum(logged[-4:]) / 4 < 0.85 * logged[0]
     record = json.loads((disc_run / RECORD_FILE).read_text())
     assert record["result"]["unseen_r"] > 0.5  # always saying the mean has r = 0
-    assert not set(record["data"]["trained_wearers"]) & set(record["data"]["held_out_wearers"])
+    assert not names_in(record["data"]["trained_wearers"]) & names_in(record["data"]["held_out_wearers"])
 
 
 def test_a_run_on_placed_crops_says_which_bundle_placed_them(disc_data: Path, tmp_path: Path) -> None:
@@ -121,10 +122,11 @@ def test_a_wearer_of_several_folders_is_held_out_of_all_of_them(disc_data: Path,
     more = write_dataset(tmp_path / "more", wearers=7, frames=8)  # five of them are disc_data's
     train(replace(tiny_config(disc_data, tmp_path / "run", epochs=0.1), data=(disc_data, more), held_out=0.3))
     data = json.loads((tmp_path / "run" / RECORD_FILE).read_text())["data"]
-    assert len(data["held_out_wearers"]) == 2
-    assert len(data["trained_wearers"]) == 5
-    assert not set(data["trained_wearers"]) & set(data["held_out_wearers"])
-    of_both = {f"train-{seed}" for seed in range(1, 6)} & set(data["trained_wearers"])
+    trained, held_out = names_in(data["trained_wearers"]), names_in(data["held_out_wearers"])
+    assert len(held_out) == 2
+    assert len(trained) == 5
+    assert not trained & held_out
+    of_both = {f"train-{seed}" for seed in range(1, 6)} & trained
     assert data["frame_sets"] == 64 * len(of_both) + 8 * 5
     assert len(data["render_configs"]) == 2
 
@@ -143,7 +145,7 @@ def test_a_run_goes_on_from_a_finished_one_and_counts_its_wearers(
         record["parent"]["data"][name] = before["data"][name]
     assert record["parent"] == before
     assert record["config"]["start_from"] == before["result"]["weights_sha256"]
-    assert set(record["data"]["trained_wearers"]) == set(before["data"]["trained_wearers"])
+    assert record["data"]["trained_wearers"] == before["data"]["trained_wearers"]
     old, new = load_file(disc_run / WEIGHTS_FILE), load_file(tmp_path / WEIGHTS_FILE)
     assert abs(old["eye.linear.weight"] - new["eye.linear.weight"]).max() < 1e-6
 
