@@ -42,7 +42,7 @@ from calibration.rested import neutral_of, rest_features
 from calibration.take_targets import TakeTargets
 from calibration.targets import targets_of
 from model_export.contract import EU_NAMES, SCRIPT, Bundle, Camera, Head, Slip, Take, read_take, rested
-from model_export.estimates import placed_head
+from model_export.estimates import placed_head, seconds_of
 from model_export.metrics import icc31, pearson, rmse
 
 EVALUATION_FORMAT: Final = "mien-calibration-evaluation"
@@ -169,7 +169,8 @@ def _again(head: Head, bundle: Bundle, rest: Take, after: Take) -> NDArray[np.fl
 def _placed_by_movement(bundle: Bundle, take: Take) -> Head:
     """The universal head with its crops where the face moves in this take, which the service looks at as often."""
     crops = crops_of(take)
-    return placed_head(bundle, {camera: crops[camera][0][crops[camera][1]][::LOOK_EVERY] for camera in Camera})
+    seen = {camera: crops[camera][0][crops[camera][1]][::LOOK_EVERY] for camera in Camera}
+    return placed_head(bundle, seen, seconds_of(take.t_ns))
 
 
 def _served(head: Head, bundle: Bundle, take: Take) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model_export.contract import EU_INDEX, Bundle, Camera, Head
 from model_export.errors import EvaluationError
-from model_export.estimates import Estimates, estimate, placed_head
+from model_export.estimates import Estimates, estimate, placed_head, seconds_of
 from model_export.evaluate import merged
 from model_export.metrics import number, pearson
 
@@ -37,6 +37,8 @@ class Clip:
     left_eye_THW: NDArray[np.uint8]
     right_eye_THW: NDArray[np.uint8]
     mouth_THW: NDArray[np.uint8]
+    t_ns: NDArray[np.int64]
+    """Capture times."""
     reference: Curves
     """Name -> float32 [T]."""
 
@@ -48,6 +50,7 @@ def read_clip(path: Path) -> Clip:
             names = [str(name) for name in arrays["reference_names"]]
             reference_TR = np.asarray(arrays["reference"], np.float32)
             images = [np.asarray(arrays[camera]) for camera in ("left_eye", "right_eye", "mouth")]
+            t_ns = np.asarray(arrays["t_ns"])
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise EvaluationError(f"{path} should be a clip with images and a reference. Found: {error}.") from None
     for image_THW in images:
@@ -56,8 +59,12 @@ def read_clip(path: Path) -> Clip:
                 f"Images of {path} should be uint8 {[len(reference_TR), 128, 128]}. "
                 f"Found {image_THW.dtype} {list(image_THW.shape)}."
             )
+    if t_ns.dtype != np.int64 or t_ns.shape != (len(reference_TR),):
+        raise EvaluationError(
+            f"`t_ns` of {path} should be int64 [{len(reference_TR)}]. Found {t_ns.dtype} {list(t_ns.shape)}."
+        )
     reference = {name: reference_TR[:, column] for column, name in enumerate(names)}
-    return Clip(path.stem, images[0], images[1], images[2], reference)
+    return Clip(path.stem, images[0], images[1], images[2], t_ns, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ def evaluate_clips(bundles: Sequence[Bundle], paths: Sequence[Path]) -> dict[str
 
 def _placed(bundle: Bundle, clip: Clip) -> Head:
     crops = (clip.left_eye_THW, clip.right_eye_THW, clip.mouth_THW)
-    return placed_head(bundle, dict(zip(Camera, crops, strict=True)))
+    return placed_head(bundle, dict(zip(Camera, crops, strict=True)), seconds_of(clip.t_ns))
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -59,6 +59,8 @@ class Shard:
     eye_points_T2K4: NDArray[np.float16]
     """Points of the face in the left and the right eye's crop, px (model_export.points)."""
     mouth_points_TK4: NDArray[np.float16]
+    t_ns: NDArray[np.int64]
+    """Capture times, rising."""
     fitting_T: NDArray[np.int32]
     """Index of the fitting (headset, light, look) within the wearer."""
     rest_eyes_2FHW: NDArray[np.uint8]
@@ -150,6 +152,7 @@ def open_shard(entry: ShardEntry) -> Shard:
         np.array(tensor("gaze_T4", (entry.frames, 4), "F32")),
         tensor("eye_points_T2K4", (entry.frames, 2, EYE_POINTS, 4), "F16"),
         tensor("mouth_points_TK4", (entry.frames, MOUTH_POINTS, 4), "F16"),
+        np.array(tensor("t_ns", (entry.frames,), "I64")),
         fitting_T,
         tensor("rest_eyes", (2, fittings, *image[1:]), "U8"),
         tensor("rest_mouth", (fittings, *image[1:]), "U8"),

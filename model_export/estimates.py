@@ -110,8 +110,10 @@ def rested_heads(bundle: Bundle, rests: Mapping[Camera, NDArray[np.uint8]]) -> l
     return heads
 
 
-def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]]) -> Head:
-    """The universal head placed by how the face moves in these crops, [T, 128, 128] of each camera; no label is needed.
+def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]], seconds: float) -> Head:
+    """The universal head placed by how the face moves in these crops, [T, 128, 128] of each camera, over so many seconds.
+
+    No label is needed.
 
     All of them are read up to three times over, each time in the crops found before, as the service reads on with new ones;
     what is seen last tells what frames are compared with.
@@ -126,8 +128,14 @@ def placed_head(bundle: Bundle, frames: Mapping[Camera, NDArray[np.uint8]]) -> H
             if place == slip:
                 break
             slip, mean_M = place, _mean_map(bundle, camera, crops_THW, place)
-        slips[camera], neutral[camera] = slip, resting.neutral(camera, mean_M)
+        slips[camera], neutral[camera] = slip, resting.neutral(camera, mean_M, seconds)
     return replace(bundle.head, slip=slips, neutral=neutral)
+
+
+def seconds_of(t_ns_T: NDArray[np.int64]) -> float:
+    """How long frames of these times show a face: each stands for as long as lies between two. One alone tells nothing, 0."""
+    count = len(t_ns_T)
+    return float(t_ns_T[-1] - t_ns_T[0]) / 1e9 * count / (count - 1) if count > 1 else 0.0
 
 
 def _mean_map(bundle: Bundle, camera: Camera, crops_THW: NDArray[np.uint8], slip: Slip) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from model_export.confidence import confidence_figures, reliability, spoiled_ans
 from model_export.contract import EU_INDEX, EU_NAMES, EYE_MOVEMENTS, Bundle, Head
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import EvaluationError
-from model_export.estimates import Estimates, estimate, placed_head, rested_heads
+from model_export.estimates import Estimates, estimate, placed_head, rested_heads, seconds_of
 from model_export.metrics import icc31, number, pearson, rmse
 from model_export.wearer_names import names_in
 
@@ -151,10 +151,8 @@ def _figures(bundle: Bundle, judged: _Judged) -> dict[str, Any]:
 
 
 def _placed_heads(bundle: Bundle, shard: Shard) -> list[Head]:
-    return [
-        placed_head(bundle, shard.crops(np.flatnonzero(shard.fitting_T == fitting)))
-        for fitting in range(len(shard.rest_mouth_FHW))
-    ]
+    fittings = [np.flatnonzero(shard.fitting_T == fitting) for fitting in range(len(shard.rest_mouth_FHW))]
+    return [placed_head(bundle, shard.crops(rows_N), seconds_of(shard.t_ns[rows_N])) for rows_N in fittings]
 
 
 def _rested_heads(bundle: Bundle, shard: Shard) -> list[Head]:

@@ -33,7 +33,7 @@ from model_export.contract import (
 from model_export.contract.eye_pair import PAIR_INPUTS, in_range
 from model_export.data import Shard, data_digest, list_shards, open_shard
 from model_export.errors import DataError
-from model_export.estimates import confidences, placed_head, region_outputs, rested_heads
+from model_export.estimates import confidences, placed_head, region_outputs, rested_heads, seconds_of
 from model_export.evaluate import SIDED, UNEVEN_FROM
 
 _UNITS: Final = 6
@@ -89,7 +89,7 @@ _Answers = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 def _answers(bundle: Bundle, shard: Shard, rows_N: NDArray[np.intp], rng: np.random.Generator) -> _Answers:
     seen = shard.crops(rows_N)
     crops = {camera: seen[camera] for camera in _EYES}
-    head = _head(bundle, shard, int(shard.fitting_T[rows_N[0]]), crops, rng)
+    head = _head(bundle, shard, rows_N, crops, rng)
     out_2NO = []
     for camera, crops_NHW in crops.items():
         # changed before they are placed: as much as a place is read wrongly by, and a headset slips in use
@@ -107,13 +107,18 @@ def _answers(bundle: Bundle, shard: Shard, rows_N: NDArray[np.intp], rng: np.ran
 
 
 def _head(
-    bundle: Bundle, shard: Shard, fitting: int, crops: Mapping[Camera, NDArray[np.uint8]], rng: np.random.Generator
+    bundle: Bundle,
+    shard: Shard,
+    rows_N: NDArray[np.intp],
+    crops: Mapping[Camera, NDArray[np.uint8]],
+    rng: np.random.Generator,
 ) -> Head:
     state = rng.choice(len(_STATES), p=_STATES)
     if state == 0:
         return bundle.head
     if state == 1:
-        return placed_head(bundle, crops)
+        return placed_head(bundle, crops, seconds_of(shard.t_ns[rows_N]))
+    fitting = int(shard.fitting_T[rows_N[0]])
     return rested_heads(bundle, {camera: shard.rests[camera][fitting : fitting + 1] for camera in _EYES})[0]
 
 

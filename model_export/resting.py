@@ -1,7 +1,7 @@
 """What a face at rest tells, learnt from rendered wearers that a bundle's network was not trained on.
 
 Axes: T frame, H W image, F feature, M feature of the map, N fitting, O head output, 4 of a slip; F of rests and of what they tell
-counts the last layer's alone.
+counts the last layer's alone. L a mean over the first frames of a fitting.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from model_export.contract import (
 from model_export.contract.head import OUTPUT_COUNT
 from model_export.data import Shard, ShardEntry, data_digest, list_shards, open_shard
 from model_export.errors import DataError
+from model_export.estimates import seconds_of
 from model_export.onnx_features import onnx_features
 from model_export.placing import placings, seen_through
 
@@ -38,6 +39,8 @@ _BATCH: Final = 8
 _FOLDS: Final = 5
 _STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Of the ridge, shares of the mean square of a rest's features summed over fittings."""
+_LENGTHS: Final = (0.25, 0.5, 1.0)
+"""Parts of a fitting whose means tell how the share of them that is the face's own grows with time."""
 _SLIP_STRENGTH: Final = 0.03
 """The same for slips: best of .003 to 3 on wearers left out."""
 
@@ -51,12 +54,14 @@ class Fittings:
     wearer_N: NDArray[np.intp]
     rest_NM: NDArray[np.float32]
     """Maps of the faces at rest."""
-    moving_NM: NDArray[np.float32]
-    """Mean maps of the same faces as they move."""
+    moving_NLM: NDArray[np.float32]
+    """Mean maps of the same faces as they move, over a growing part of the fitting, the whole at last."""
+    seconds_NL: NDArray[np.float64]
+    """How long each of those is over."""
 
 
-def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
-    """What rest tells, from `frames` frames of each fitting of all wearers of `data`: about 0.2 s of CPU a wearer.
+def resting_of(bundle: Bundle, data: Path, frames: int = 12) -> Resting:
+    """What rest tells, from the first `frames` frames of each fitting of all wearers of `data`: half a second of CPU a wearer.
 
     Ridge regression over fittings; its strength is the one that predicts best for wearers left out (5-fold), output by output.
     """
@@ -68,8 +73,8 @@ def resting_of(bundle: Bundle, data: Path, frames: int = 4) -> Resting:
     mouth_mean_F, mouth_shift_FO = solve(mouths)
     return replace(
         places,
-        eye_share_1=own_share(eyes),
-        mouth_share_1=own_share(mouths),
+        eye_share_2=own_share(eyes),
+        mouth_share_2=own_share(mouths),
         eye_mean_F=eye_mean_F,
         eye_shift_FO=eye_shift_FO,
         mouth_mean_F=mouth_mean_F,
@@ -86,7 +91,7 @@ def _places_of(bundle: Bundle, entries: Sequence[ShardEntry], frames: int) -> Re
     for part, camera in (("eye", Camera.LEFT_EYE), ("mouth", Camera.MOUTH)):
         nothing[f"{part}_mean_F"] = np.zeros(LAST_COUNT, np.float32)
         nothing[f"{part}_shift_FO"] = np.zeros((LAST_COUNT, OUTPUT_COUNT[camera]), np.float32)
-        nothing[f"{part}_share_1"] = np.zeros(1, np.float32)
+        nothing[f"{part}_share_2"] = np.zeros(2, np.float32)
     return Resting(
         **nothing,
         eye_slip_M4=eye_slip_M4,
@@ -167,9 +172,10 @@ _Frames = tuple[NDArray[np.uint8], NDArray[np.intp]]
 
 
 def _chosen(shard: Shard, frames: int) -> NDArray[np.intp]:
-    """`frames` frames of each fitting, spread over it."""
-    rows = [np.flatnonzero(shard.fitting_T == fitting) for fitting in np.unique(shard.fitting_T)]
-    return np.concatenate([row[np.unique(np.linspace(0, len(row) - 1, frames).astype(int))] for row in rows])
+    """The first `frames` frames of each fitting."""
+    return np.concatenate(
+        [np.flatnonzero(shard.fitting_T == fitting)[:frames] for fitting in np.unique(shard.fitting_T)]
+    )
 
 
 def _placed(
@@ -212,7 +218,7 @@ def _eye_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, pl
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = values_TE - out_TO[:, :count]
             off_TO[:, count : count + 2] = (gaze_T2 - out_TO[:, count : count + 2]) * (values_TE[:, :1] < 0.5)
-            found.append(_fittings(rest_NF, features_TF, off_TO, shard.fitting_T[chosen], number))
+            found.append(_fittings(rest_NF, features_TF, off_TO, shard=shard, chosen_T=chosen, wearer=number))
     return Fittings(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -232,7 +238,7 @@ def _mouth_fittings(bundle: Bundle, entries: Sequence[ShardEntry], frames: int, 
             out_TO = head.apply(features_TF)
             off_TO = np.zeros_like(out_TO)
             off_TO[:, :count] = (values_TE[:, MOUTH_MIRROR] if mirrored else values_TE) - out_TO[:, :count]
-            found.append(_fittings(rest_NF, features_TF, off_TO, shard.fitting_T[chosen], number))
+            found.append(_fittings(rest_NF, features_TF, off_TO, shard=shard, chosen_T=chosen, wearer=number))
     return Fittings(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -240,22 +246,41 @@ def _fittings(
     rest_NF: NDArray[np.float32],
     features_TF: NDArray[np.float32],
     off_TO: NDArray[np.float32],
-    fitting_T: NDArray[np.int32],
+    *,
+    shard: Shard,
+    chosen_T: NDArray[np.intp],
     wearer: int,
 ) -> tuple[NDArray[Any], ...]:
-    """The fields of Fittings, of one wearer."""
-    off_NO, moving_NM = (
-        np.stack([rows[fitting_T == fitting].mean(axis=0) for fitting in np.unique(fitting_T)])
-        for rows in (off_TO, features_TF[:, LAST_COUNT:])
-    )
-    return rest_NF[:, :LAST_COUNT], off_NO, np.full(len(rest_NF), wearer), rest_NF[:, LAST_COUNT:], moving_NM
+    """The fields of Fittings, of one wearer's chosen frames."""
+    fitting_T = shard.fitting_T[chosen_T]
+    off, moving, seconds = [], [], []
+    for fitting in np.unique(fitting_T):
+        rows = np.flatnonzero(fitting_T == fitting)
+        parts = [rows[: max(1, round(length * len(rows)))] for length in _LENGTHS]
+        off.append(off_TO[rows].mean(axis=0))
+        moving.append([features_TF[part, LAST_COUNT:].mean(axis=0) for part in parts])
+        seconds.append([seconds_of(shard.t_ns[chosen_T[part]]) for part in parts])
+    wearers = np.full(len(rest_NF), wearer)
+    return rest_NF[:, :LAST_COUNT], np.stack(off), wearers, rest_NF[:, LAST_COUNT:], np.array(moving), np.array(seconds)
 
 
 def own_share(fittings: Fittings) -> NDArray[np.float32]:
-    """The share [1] of what a mean map of movement is off that tells best, in least squares, what the map at rest is off."""
-    rest_NM, moving_NM = (map_NM - map_NM.mean(axis=0) for map_NM in (fittings.rest_NM, fittings.moving_NM))
-    share = float((rest_NM * moving_NM).sum()) / max(float(np.square(moving_NM).sum()), 1e-9)
-    return np.array([share], np.float32)
+    """How much of what a mean map of movement is off tells best, in least squares, what the map at rest is off, [2].
+
+    The share for a mean over a long time, and seconds until it is half of that: 1 / share = (1 + half_s / seconds) / last, as
+    where faces differ in how they are made and what they do averages out (contract.resting).
+    """
+    rest_NM = fittings.rest_NM - fittings.rest_NM.mean(axis=0)
+    seconds_L = fittings.seconds_NL.mean(axis=0)
+    share_L = np.zeros(len(seconds_L))
+    for length in range(len(seconds_L)):
+        moving_NM = fittings.moving_NLM[:, length] - fittings.moving_NLM[:, length].mean(axis=0)
+        share_L[length] = float((rest_NM * moving_NM).sum()) / max(float(np.square(moving_NM).sum()), 1e-9)
+    alone = np.array([max(share_L[-1], 0.0), 0.0], np.float32)
+    if share_L.min() <= 0 or not 0 < seconds_L[0] < seconds_L[-1]:
+        return alone
+    slope, intercept = np.polyfit(1 / seconds_L, 1 / share_L, 1).tolist()
+    return np.array([1 / intercept, slope / intercept], np.float32) if slope > 0 < intercept else alone
 
 
 def solve(fittings: Fittings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

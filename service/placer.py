@@ -79,7 +79,7 @@ class Placer:
         sum_M += features_F[LAST_COUNT:]
         self._looks[camera] = looks = self._looks[camera] + 1
         if looks % COMPARED_EVERY == 0 and looks >= self._neutral_looks[camera]:
-            neutral_M = self._resting.neutral(camera, sum_M / np.float32(looks))
+            neutral_M = self._resting.neutral(camera, sum_M / np.float32(looks), looks * EVERY_NS / 1e9)
             self._neutral = MappingProxyType({**self._neutral, camera: neutral_M})
             self._neutral_looks[camera] = looks
         if looks >= self._wanted[camera]:

@@ -120,7 +120,7 @@ def make_resting(**changes: Any) -> Resting:
         zeros[f"{part}_slip_M4"] = np.zeros((MAP_COUNT, 4), np.float32)
         zeros[f"{part}_place_M"] = np.zeros(MAP_COUNT, np.float32)
         zeros[f"{part}_moving_M"] = np.zeros(MAP_COUNT, np.float32)
-        zeros[f"{part}_share_1"] = np.zeros(1, np.float32)
+        zeros[f"{part}_share_2"] = np.zeros(2, np.float32)
     return Resting(**{**zeros, "fittings": 8, **changes})
 
 

@@ -20,16 +20,18 @@ where things are, and its difference from the map of the rest that a head was fi
 With the mean map of faces at rest for a reference, the same says how far this face is from where most faces are in their crops.
 With the mean map of faces that move, so does the mean of this face's maps over some seconds of movement: nobody need rest for it.
 And that mean tells how the face is made, if less than its rest would: the map at rest is looked for from the mean one of faces at
-rest, by the share of what the mean of movement is off its like that is this face's own, and not of what it did in these seconds:
+rest, by the share of what the mean of movement is off its like that is this face's own, and not of what it did in these seconds.
+What it did averages out as 1 / seconds, so the share grows with them, to the last one, and is half of that after `half_s`:
 
-    neutral = place + share (mean - moving)
+    neutral = place + last seconds / (seconds + half_s) (mean - moving)
 
 Resting file versions (safetensors, metadata "format": "mien-resting")
     1   eye_mean_F, mouth_mean_F float32 [256]; eye_shift_FO float16 [256, 15], mouth_shift_FO float16 [256, 33]; metadata format,
         version, fittings.
     2   also eye_slip_M4, mouth_slip_M4 float16 [1024, 4], eye_place_M, mouth_place_M float16 [1024].
     3   also eye_moving_M, mouth_moving_M float16 [1024].
-    4   also eye_share_1, mouth_share_1 float16 [1].
+    4   also eye_share_1, mouth_share_1 float16 [1]: one share, however long a mean is over.
+    5   eye_share_2, mouth_share_2 float16 [2] in their place: last and half_s.
 """
 
 from collections.abc import Mapping
@@ -50,7 +52,7 @@ from model_export.contract.slip import Slip
 
 RESTING_FILE: Final = "resting.safetensors"
 _FORMAT: Final = "mien-resting"
-_VERSION: Final = 4
+_VERSION: Final = 5
 _REMEDY: Final = "run mien resting again"
 _MOST_LOG: Final = 0.5
 """Of a scale that is read: beyond, the map is of something else."""
@@ -75,9 +77,9 @@ class Resting:
     eye_moving_M: NDArray[np.float32]
     """The map of a face that moves, mean over fittings."""
     mouth_moving_M: NDArray[np.float32]
-    eye_share_1: NDArray[np.float32]
-    """How much of what a mean map of movement is off `moving` by is how the face is made."""
-    mouth_share_1: NDArray[np.float32]
+    eye_share_2: NDArray[np.float32]
+    """Share of what a long mean map is off `moving` that is how the face is made; seconds over which a mean tells half of it."""
+    mouth_share_2: NDArray[np.float32]
     fittings: int
     """Fittings that it was learnt from."""
 
@@ -90,7 +92,7 @@ class Resting:
                 f"{part}_slip_M4": (MAP_COUNT, 4),
                 f"{part}_place_M": (MAP_COUNT,),
                 f"{part}_moving_M": (MAP_COUNT,),
-                f"{part}_share_1": (1,),
+                f"{part}_share_2": (2,),
             }
         require_float32(self, shapes, ContractError, _REMEDY)
 
@@ -112,11 +114,12 @@ class Resting:
         """The mean map [1024] of faces that move, likewise: what a mean over seconds of use is compared with."""
         return self.mouth_moving_M if camera is Camera.MOUTH else self.eye_moving_M
 
-    def neutral(self, camera: Camera, mean_M: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What frames of a face are compared with, [1024], whose maps had this mean [1024] over seconds of movement."""
-        share_1 = self.mouth_share_1 if camera is Camera.MOUTH else self.eye_share_1
-        found_M = self.place(camera) + share_1 * (mean_M - self.moving(camera))
-        return np.maximum(found_M, np.float32(0.0)).astype(np.float32)
+    def neutral(self, camera: Camera, mean_M: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
+        """What frames of a face are compared with, [1024], whose maps had this mean [1024] over so many seconds of movement."""
+        last, half_s = map(float, self.mouth_share_2 if camera is Camera.MOUTH else self.eye_share_2)
+        share = np.float32(last * seconds / max(seconds + half_s, 1e-9))
+        found_M = self.place(camera) + share * (mean_M - self.moving(camera))
+        return np.asarray(np.maximum(found_M, np.float32(0.0)), np.float32)
 
     def slip(self, camera: Camera, map_M: NDArray[np.float32], reference_M: NDArray[np.float32]) -> Slip:
         """How a camera's picture of the face at rest has moved, from its map [1024] then and now: to 1 px, 1.5 degrees, 3 %."""
@@ -166,8 +169,8 @@ def write_resting(resting: Resting) -> bytes:
         "mouth_place_M": resting.mouth_place_M.astype(np.float16),
         "eye_moving_M": resting.eye_moving_M.astype(np.float16),
         "mouth_moving_M": resting.mouth_moving_M.astype(np.float16),
-        "eye_share_1": resting.eye_share_1.astype(np.float16),
-        "mouth_share_1": resting.mouth_share_1.astype(np.float16),
+        "eye_share_2": resting.eye_share_2.astype(np.float16),
+        "mouth_share_2": resting.mouth_share_2.astype(np.float16),
     }
     return save_safetensors(
         tensors, pack_metadata({"format": _FORMAT, "version": _VERSION, "fittings": resting.fittings})

@@ -16,7 +16,7 @@ from model_export.commands import evaluate
 from model_export.contract import EU_NAMES, LAST_COUNT, NO_SLIP, Bundle, Camera, Slip, read_bundle
 from model_export.data import list_shards, open_shard
 from model_export.errors import EvaluationError
-from model_export.estimates import estimate, placed_head
+from model_export.estimates import estimate, placed_head, seconds_of
 from model_export.evaluate import CAVEAT, evaluate_wearers, gaze_error_deg, merged, unseen_shards
 from model_export.placing import seen_through
 from model_export.report import markdown
@@ -122,10 +122,24 @@ def test_crops_follow_a_face_by_how_it_moves(tmp_path: Path) -> None:
     moving_THW = faces_NHW[:60]
     slipped_THW = np.stack([seen_through(slip.inverse(), crop_HW) for crop_HW in moving_THW])
     upright = dict.fromkeys(Camera, slipped_THW)
-    for camera, found in placed_head(knowing, upright).slip.items():
+    for camera, found in placed_head(knowing, upright, 5.0).slip.items():
         assert (found.right_px, found.down_px) == pytest.approx((0.8 * 6.0, -0.8 * 5.0), abs=2.0), camera
-    assert set(placed_head(knowing, dict.fromkeys(Camera, moving_THW)).slip.values()) == {NO_SLIP}
-    assert placed_head(plain, upright) is plain.head
+    assert set(placed_head(knowing, dict.fromkeys(Camera, moving_THW), 5.0).slip.values()) == {NO_SLIP}
+    assert placed_head(plain, upright, 5.0) is plain.head
+
+
+def test_the_longer_a_face_was_seen_the_more_of_it_is_known(tmp_path: Path) -> None:
+    resting = make_resting(mouth_share_2=np.array([1, 4], np.float32))
+    knowing = replace(make_bundle(tmp_path / "bundle"), resting=resting)
+    seen = {Camera.MOUTH: make_crops(20, 1)}
+    after_4_s, after_12_s = (placed_head(knowing, seen, seconds).neutral[Camera.MOUTH] for seconds in (4.0, 12.0))
+    assert after_4_s.max() > 0.1
+    np.testing.assert_allclose(after_12_s, 1.5 * after_4_s, rtol=1e-5)
+
+
+def test_each_frame_stands_for_the_time_to_the_next() -> None:
+    assert seconds_of(np.arange(0, 3_500_000_000, 350_000_000)) == pytest.approx(3.5)
+    assert seconds_of(np.array([7])) == 0.0
 
 
 def test_faces_whose_sides_differ_have_a_figure_of_their_own(bundle: Bundle, disc_data: Path) -> None:
@@ -185,6 +199,7 @@ def test_a_clip_that_follows_our_curve_has_r_one(bundle: Bundle, disc_data: Path
         left_eye=shard.left_eye_THW,
         right_eye=shard.right_eye_THW,
         mouth=shard.mouth_THW,
+        t_ns=shard.t_ns,
         reference=np.stack([0.3 * jaw_T + 0.1, np.full_like(jaw_T, 0.4)], 1),
     )
     channels = evaluate_clips([bundle], [clip])["channels"]
@@ -213,6 +228,8 @@ def test_clips_of_another_shape_are_refused(changes: dict[str, NDArray[Any]], tm
 def test_clips_that_carry_python_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"a\.npz"):
         read_clip(write_clip(tmp_path / "a.npz", reference_names=np.array([object(), object()])))
+    with pytest.raises(EvaluationError, match=r"`t_ns` of .*a.npz should be int64 \[40\]. Found int64 \[39\]"):
+        read_clip(write_clip(tmp_path / "a.npz", t_ns=np.arange(39)))
 
 
 def test_the_report_says_that_no_headset_was_seen(figures: dict[str, Any]) -> None:

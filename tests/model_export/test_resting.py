@@ -29,19 +29,41 @@ def test_only_what_predicts_wearers_left_out_is_learnt(told: bool, noise: float)
     if told:
         off_NO += 0.1 * rest_NF[:, :1] + 0.03  # what all faces share is not told by a rest
     nothing_NM = np.zeros((500, MAP_COUNT), np.float32)
-    mean_F, shift_FO = solve(Fittings(rest_NF[:500], off_NO[:500], np.arange(500) // 5, nothing_NM, nothing_NM))
+    none_NLM, none_NL = np.zeros((500, 3, MAP_COUNT), np.float32), np.zeros((500, 3))
+    mean_F, shift_FO = solve(Fittings(rest_NF[:500], off_NO[:500], np.arange(500) // 5, nothing_NM, none_NLM, none_NL))
     left_NO = off_NO[500:] - 0.03 * told - 0.1 * told - (rest_NF[500:] - mean_F) @ shift_FO
     before_NO = off_NO[500:] - 0.03 * told - 0.1 * told
     share = float(np.square(left_NO[:, :32]).sum() / np.square(before_NO[:, :32]).sum())
     assert share < 0.6 if told else 0.97 < share < 1.03
 
 
-def test_what_a_face_did_is_told_from_how_it_is_made() -> None:
+def moved(share: float, seconds: tuple[float, ...], *, averages_out: bool) -> Fittings:
+    """400 fittings whose maps move by half of what sets faces apart in a second, and less in a mean over more."""
     rng = np.random.default_rng(3)
-    made_NM, did_NM = (rng.normal(1, deviation, (400, MAP_COUNT)).astype(np.float32) for deviation in (0.3, 0.15))
-    none_NF = np.zeros((400, 1))
-    fittings = Fittings(none_NF, none_NF, np.arange(400), made_NM, made_NM + did_NM + 5)
-    assert own_share(fittings)[0] == pytest.approx(0.3**2 / (0.3**2 + 0.15**2), abs=0.01)
+    made_NM = rng.normal(1, 0.3, (400, MAP_COUNT)).astype(np.float32)
+    moving_NLM = np.empty((400, len(seconds), MAP_COUNT), np.float32)
+    for length, over_s in enumerate(seconds):
+        did_NM = rng.normal(5, 0.15 / (over_s**0.5 if averages_out else 1), (400, MAP_COUNT))
+        moving_NLM[:, length] = made_NM / share + did_NM
+    none_NF, seconds_NL = np.zeros((400, 1)), np.tile(np.array(seconds), (400, 1))
+    return Fittings(none_NF, none_NF, np.arange(400), made_NM, moving_NLM, seconds_NL)
+
+
+def test_what_a_face_did_is_told_from_how_it_is_made() -> None:
+    """A share s of what sets faces apart shows at rest: noise n^2 / t is told from made^2 / s^2."""
+    for share in (1.0, 0.8):
+        last, half_s = own_share(moved(share, (1.0, 2.0, 4.0), averages_out=True))
+        assert last == pytest.approx(share, abs=0.02)
+        assert half_s == pytest.approx((0.15 * share / 0.3) ** 2, abs=0.02)
+
+
+def test_a_share_that_does_not_grow_is_that_of_the_longest_mean() -> None:
+    expected = 0.3**2 / (0.3**2 + 0.15**2)
+    for seconds in ((3.0, 3.0, 3.0), (0.0, 0.0, 0.0)):
+        np.testing.assert_allclose(own_share(moved(1.0, seconds, averages_out=False)), [expected, 0.0], atol=0.01)
+    last, half_s = own_share(moved(1.0, (1.0, 2.0, 4.0), averages_out=False))
+    assert last == pytest.approx(expected, abs=0.01)
+    assert half_s == pytest.approx(0.0, abs=0.01)
 
 
 def test_the_command_adds_it_and_changes_nothing_else(disc_bundle: Path, disc_data: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ RESTING = make_resting(
     eye_moving_M=MEAN,
     mouth_moving_M=MEAN,
     mouth_place_M=MEAN + 3,
-    mouth_share_1=np.array([0.5], np.float32),
+    mouth_share_2=np.array([0.75, 2.5], np.float32),  # of a mean over five seconds a half, over ten .6
 )
 HEAD = make_head()
 RIG: Rig = {}
@@ -102,7 +102,7 @@ def test_a_mean_gives_way_to_one_of_as_much_and_to_another_place() -> None:
     wearing.look(2 * FIRST_LOOKS - 1)
     assert placer.neutral(HEAD)[Camera.MOUTH] is before, "twice as much had been seen"
     wearing.look(1)
-    np.testing.assert_allclose(placer.neutral(HEAD)[Camera.MOUTH], 5.0 + 0.5 * 1.4, atol=0.05)
+    np.testing.assert_allclose(placer.neutral(HEAD)[Camera.MOUTH], 5.0 + 0.6 * 1.4, atol=0.05)
     wearing.right_px = 20.0
     wearing.look(2 * FIRST_LOOKS)
     assert placer.places

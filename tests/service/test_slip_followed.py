@@ -135,7 +135,7 @@ def test_the_crops_of_a_face_that_nobody_calibrated_follow_it_and_are_compared_w
     ten_px_M4 = np.zeros((MAP_COUNT, 4), np.float32)
     ten_px_M4[:, 0] = 10 / MAP_COUNT
     now_M = onnx_features(bundle.mouth_onnx, crops_CHW[Camera.MOUTH][None], 1)[0, LAST_COUNT:]
-    resting = make_resting(mouth_slip_M4=ten_px_M4, mouth_moving_M=now_M - 1, eye_share_1=np.ones(1, np.float32))
+    resting = make_resting(mouth_slip_M4=ten_px_M4, mouth_moving_M=now_M - 1, eye_share_2=np.array([1, 0], np.float32))
     engine = Engine(Runtime(bundle, "cpu", 1), Heads(bundle.head), EngineConfig(place_faces=placed), resting)
     answers: queue.SimpleQueue[Reply | WireError] = queue.SimpleQueue()
     engine.start()
