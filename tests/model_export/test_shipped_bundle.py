@@ -21,7 +21,7 @@ def base() -> Bundle:
     return read_bundle(BASE)
 
 
-@pytest.mark.parametrize("name", ["near", "headset", "far"])
+@pytest.mark.parametrize("name", ["near", "headset", "far", "long"])
 def test_the_reports_describe_the_shipped_bundle_digest_for_digest(base: Bundle, name: str) -> None:
     evaluation = json.loads((REPORTS / f"{name}.json").read_text())
     assert [bundle["digest"] for bundle in evaluation["bundles"]] == [base.digest]
