@@ -4,7 +4,7 @@ Checkpoint versions (checkpoint.safetensors, metadata "format": "mien-checkpoint
     1   tensors "network.*", "average.*", "optimiser.<parameter>.<moment>", "balancer.*"; metadata progress and config as JSON.
 Run versions (training.json, "format": "mien-run"), written last
     1   config, data, code revision, metrics, sha256 of weights.safetensors (the averaged network); the record of the run
-        that it began with as `parent`, where there was one.
+        that it began with as `parent`, where there was one. Wearers by name, or as ranges (model_export.wearer_names).
 
 No pickle: tensors as safetensors, numbers as JSON. Files are written aside, fsynced and renamed, so that a kill leaves the
 old file or the new one.

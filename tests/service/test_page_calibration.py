@@ -283,7 +283,7 @@ def test_a_face_that_was_placed_unasked_is_said_to_be(page: Page, kept: tuple[Ru
 def test_what_calibration_is_worth_today_is_said_once(page: Page, kept: tuple[RunningService, Profiles]) -> None:
     ToldPage(page, kept[0].http_url)
     expect(page.locator("#worth")).to_be_visible()
-    expect(page.locator("#worth")).to_contain_text("free movement by 10 to 12 %")
+    expect(page.locator("#worth")).to_contain_text("free movement by 11 to 13 %")
     assert page.locator("body").inner_html().count("free movement") == 1
 
 
