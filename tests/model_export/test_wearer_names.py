@@ -1,3 +1,5 @@
+"""Wearers named as ranges: the same ones come back, and nonsense is refused."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
